@@ -1,0 +1,1 @@
+"""Explore generative models of the 3D brain MRI in napari."""

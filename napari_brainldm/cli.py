@@ -1,0 +1,297 @@
+"""`brainldm` on the command line: the same road as the viewer, without a window."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg
+
+from napari_brainldm.engine.notice import NOTICE
+from napari_brainldm.engine.request import (
+    Conditions,
+    EngineError,
+    Request,
+    Sampler,
+    Scan,
+    Seed,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.checkpoint import Checkpoint
+    from napari_brainldm.engine.renderer import Renderer
+    from napari_brainldm.engine.volume import Volume
+
+SETTINGS = """NAME=VALUE pairs in the vocabulary of the checkpoint (brainldm info).
+The bundled one knows age (years), sex (F/M), ventricles (lateral ventricles, ml) and
+brain (brain volume in ml, scaled to the cohort's mean head size)."""
+
+File = Annotated[
+    Path | None, arg(metavar="FILE", help="checkpoint; default: the bundled")
+]
+Folder = Annotated[Path, arg(metavar="FOLDER", help="where pictures and sidecars go")]
+Settings = Annotated[
+    UseAppendAction[tuple[tuple[str, ...], ...]],
+    arg(metavar="NAME=VALUE", help=SETTINGS),
+]
+Own = Annotated[
+    UseAppendAction[tuple[tuple[str, ...], ...]],
+    arg(
+        metavar="NAME=VALUE",
+        help="what is known of the scan itself; the rest is read off its latent",
+    ),
+]
+Device = Annotated[str, arg(help="cpu, cuda, mps; default: the best one here")]
+ScanFile = Annotated[Path, arg(metavar="SCAN", help="T1-weighted scan, NIfTI or MGZ")]
+Orientation = Annotated[
+    str, arg(help="axes of a scan whose file does not say, e.g. RAS or LAS")
+]
+
+
+@dataclass(frozen=True)
+class View:
+    """Open napari with the Explore dock."""
+
+    checkpoint: Positional[File] = None
+
+
+@dataclass(frozen=True)
+class Info:
+    """Tell what a checkpoint is: conditions with units and ranges, grid, licence."""
+
+    checkpoint: Positional[File] = None
+    json: Annotated[bool, arg(help="the whole card as one JSON object")] = False
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Make new pictures, each a NIfTI with its JSON sidecar."""
+
+    out: Folder
+    checkpoint: File = None
+    set: Settings = ()
+    seed: Annotated[int, arg(help="of the first picture; the next ones count up")] = 0
+    n: Annotated[int, arg(help="number of pictures")] = 1
+    steps: Annotated[int, arg(help="denoising steps, 1 to 1000")] = 15
+    sampler: Annotated[str, arg(help="dpm++2m, ddim or ddpm")] = "dpm++2m"
+    eta: Annotated[float, arg(help="noise amount of ddim, 0 to 1")] = 0.0
+    guidance: Annotated[
+        float, arg(help="weight of the conditions; 1 is as trained")
+    ] = 1.0
+    device: Device = ""
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Take a scan into the model and back: what the model can show of it."""
+
+    scan: Positional[ScanFile]
+    out: Folder
+    checkpoint: File = None
+    own: Own = ()
+    steps: Annotated[int, arg(help="inversion steps; 0: the autoencoder alone")] = 50
+    orientation: Orientation = ""
+    device: Device = ""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Re-render a scan under other conditions, by inversion."""
+
+    scan: Positional[ScanFile]
+    out: Folder
+    set: Settings
+    checkpoint: File = None
+    own: Own = ()
+    steps: Annotated[int, arg(help="inversion steps")] = 50
+    orientation: Orientation = ""
+    device: Device = ""
+
+
+Command = View | Info | Generate | Reconstruct | Edit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; exits with 2 and a sentence when it cannot be done."""
+    command = tyro.cli(
+        Command,
+        prog="brainldm",
+        description="Explore generative models of the 3D brain MRI. " + NOTICE,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    )
+    runs: dict[Any, Any] = {
+        View: view,
+        Info: info,
+        Generate: generate,
+        Reconstruct: reconstruct,
+        Edit: edit,
+    }
+    try:
+        runs[type(command)](command)
+    except EngineError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Stopped; pictures already written are kept.", file=sys.stderr)
+        sys.exit(130)
+
+
+def view(command: View) -> None:
+    """Open the viewer; napari is imported here alone."""
+    try:
+        from napari_brainldm.widgets.app import open_viewer
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"The viewer needs napari, but {error.name} is not installed. "
+            "Install it with: pip install 'napari-brainldm[all]'"
+        ) from error
+    open_viewer(command.checkpoint)
+
+
+def info(command: Info) -> None:
+    """Print the card."""
+    from napari_brainldm.engine.checkpoint import describe
+
+    checkpoint = _checkpoint(command.checkpoint)
+    if command.json:
+        print(json.dumps(describe(checkpoint), indent=1))
+    else:
+        print("\n".join(_card_lines(checkpoint)))
+
+
+def _card_lines(checkpoint: Checkpoint) -> list[str]:
+    card, origin = checkpoint.card, checkpoint.card.provenance
+    shape = " x ".join(str(n) for n in card.grid.shape)
+    size = " x ".join(f"{s:g}" for s in card.grid.voxel_size)
+    lines = [
+        f"{card.name} ({card.kind})",
+        f"  sha256      {checkpoint.sha256}",
+        f"  pictures    {shape} voxels of {size} mm, MNI space",
+        f"  trained on  {origin.trained_on}",
+        f"  licence     {origin.licence}",
+        f"  cite        {origin.citation}",
+        "  conditions",
+    ]
+    lines += [f"    {_covariate_line(card, c.name)}" for c in card.vocabulary]
+    lines += [f"  {name:11s} {value:.4g}" for name, value in card.figures]
+    return [*lines, f"  {origin.notice}"]
+
+
+def _covariate_line(card: Card, name: str) -> str:
+    covariate = card.covariate(name)
+    if covariate.categories:
+        return (
+            f"{name:11s} {' or '.join(covariate.categories)}  {covariate.description}"
+        )
+    span = f"{covariate.low:.4g} to {covariate.high:.4g} {covariate.unit}"
+    return f"{name:11s} {span}  {covariate.description}"
+
+
+def generate(command: Generate) -> None:
+    """Make and write `n` pictures, seeds counting up."""
+    from napari_brainldm.engine.export import export
+
+    renderer = _renderer(command.checkpoint, command.device)
+    sampler = Sampler(command.sampler, command.steps, command.eta)
+    conditions = _conditions(renderer.card, command.set)
+    for seed in range(command.seed, command.seed + command.n):
+        request = Request(conditions, Seed(seed), (), sampler, command.guidance)
+        picture = _rendered(renderer, request)
+        print(export(renderer, request, picture, command.out, f"seed-{seed:05d}"))
+
+
+def reconstruct(command: Reconstruct) -> None:
+    """Write a scan on the model's grid and what the model makes of it."""
+    for file in _of_scan(command, ()):
+        print(file)
+
+
+def edit(command: Edit) -> None:
+    """Write a scan's reconstruction, the edit, and their signed difference."""
+    for file in _of_scan(command, command.set):
+        print(file)
+
+
+def _of_scan(
+    command: Reconstruct | Edit, wanted: tuple[tuple[str, ...], ...]
+) -> Iterator[Path]:
+    from napari_brainldm.engine.export import export, export_difference, export_scan
+    from napari_brainldm.engine.scan_file import load_volume
+
+    renderer = _renderer(command.checkpoint, command.device)
+    scan = load_volume(command.scan, orientation=command.orientation or None)
+    digest = renderer.admit(scan)
+    # named by digest: a file name may hold a person's name, which must not travel on
+    stem, folder = f"scan-{digest[:8]}", command.out
+    own = renderer.estimate(digest).with_values(_settings(renderer.card, command.own))
+    yield export_scan(renderer, digest, folder, stem)
+    rebuilt = _scan_request(digest, own, own, command.steps)
+    picture = _rendered(renderer, rebuilt)
+    yield export(renderer, rebuilt, picture, folder, f"{stem}_reconstruction")
+    if not wanted:
+        return
+    edited = _scan_request(
+        digest, own, own.with_values(_settings(renderer.card, wanted)), command.steps
+    )
+    second = _rendered(renderer, edited)
+    yield export(renderer, edited, second, folder, f"{stem}_edit")
+    pictures, requests = (second, picture), (edited, rebuilt)
+    yield export_difference(renderer, requests, pictures, folder, f"{stem}_difference")
+
+
+def _scan_request(
+    digest: str, own: Conditions, wanted: Conditions, steps: int
+) -> Request:
+    return Request(wanted, Scan(digest, own), (), Sampler("ddim", steps))
+
+
+def _checkpoint(path: Path | None) -> Checkpoint:
+    from napari_brainldm.engine.checkpoint import load_checkpoint
+    from napari_brainldm.engine.resources import bundled_checkpoint
+
+    return load_checkpoint(path or bundled_checkpoint())
+
+
+def _renderer(path: Path | None, device: str) -> Renderer:
+    from napari_brainldm.engine.renderer import Renderer
+
+    return Renderer(_checkpoint(path), device)
+
+
+def _conditions(card: Card, settings: tuple[tuple[str, ...], ...]) -> Conditions:
+    return card.complete(Conditions.of(_settings(card, settings)))
+
+
+def _settings(card: Card, settings: tuple[tuple[str, ...], ...]) -> dict[str, Value]:
+    """Covariate name to value from NAME=VALUE words; a word twice takes the last."""
+    found: dict[str, Value] = {}
+    for word in (word for words in settings for word in words):
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise EngineError(
+                f"{word!r} is not a setting. Write NAME=VALUE, for example age=70."
+            )
+        found[name] = card.parse(name, value)
+    return found
+
+
+def _rendered(renderer: Renderer, request: Request) -> Volume:
+    """The picture of `request`, its progress on a terminal's last line."""
+    steps, terminal = renderer.render(request), sys.stderr.isatty()
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as done:
+            picture: Volume = done.value
+            return picture
+        if terminal:
+            line = f"\r{progress.stage} {progress.index}/{progress.total}   "
+            print(line, end="", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Headless engine: torch, numpy and MONAI networks. Never Qt, never napari."""

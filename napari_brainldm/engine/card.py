@@ -1,0 +1,231 @@
+"""The card of a checkpoint: every fact needed to use its weights, typed once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from napari_brainldm.engine.diffusion import Schedule, linear, scaled_linear
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.notice import NOTICE
+from napari_brainldm.engine.request import Conditions, EngineError, Value
+from napari_brainldm.engine.volume import Grid
+
+KINDS = ("autoencoder", "brain-ldm")
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How often the training set took each value.
+
+    Attributes
+    ----------
+    low, high
+        Outer edges of the first and last bin, in the covariate's unit.
+    counts
+        Subjects per bin; bins are equally wide.
+    """
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Covariate:
+    """One entry of the vocabulary.
+
+    Attributes
+    ----------
+    name, title, unit
+        "ventricles", "Lateral ventricles", "ml"; the unit is empty for categories.
+    description
+        One sentence for tooltips and `--help`.
+    low, high
+        Training range, mapped to 0..1 (the paper's min-max normalisation).
+    reference
+        Value shown first: the training median, or the commonest category.
+    categories
+        Names of the categories, coded 0, 1/(n-1), ..., 1; empty for a number.
+    histogram
+        Training histogram of a number.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    description: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    reference: float | str = 0.0
+    categories: tuple[str, ...] = ()
+    histogram: Histogram | None = None
+
+    def encode(self, value: Value) -> float:
+        """Map a value in human units to the 0..1 of training."""
+        if self.categories:
+            return self._code(value)
+        number = as_number(self, value)
+        return (number - self.low) / (self.high - self.low)
+
+    def decode(self, code: float) -> Value:
+        """Inverse of `encode`; the nearest category."""
+        if not self.categories:
+            return self.low + code * (self.high - self.low)
+        last = len(self.categories) - 1
+        return self.categories[min(max(round(code * last), 0), last)]
+
+    def extrapolates(self, value: Value) -> bool:
+        """Whether `value` lies outside the training range."""
+        return not self.categories and not 0.0 <= self.encode(value) <= 1.0
+
+    def _code(self, value: Value) -> float:
+        if value not in self.categories:
+            raise EngineError(
+                f"{self.name} is {value!r}; this checkpoint knows "
+                f"{', '.join(self.categories)}. Choose one of these."
+            )
+        return self.categories.index(str(value)) / max(len(self.categories) - 1, 1)
+
+
+def as_number(covariate: Covariate, value: Value) -> float:
+    """`value` as a finite number; an EngineError sentence otherwise."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise EngineError(
+            f"{covariate.name} is {value!r}; a number is needed, {covariate.low:g} to "
+            f"{covariate.high:g} {covariate.unit} in training. Give such a number."
+        )
+    return number
+
+
+@dataclass(frozen=True)
+class ScheduleSpec:
+    """The noise schedule of training.
+
+    Attributes
+    ----------
+    name
+        "linear" or "scaled_linear".
+    steps, beta_start, beta_end
+        Training timesteps; betas at both ends.
+    prediction
+        What the denoiser gives: "epsilon", "v" or "sample".
+    spacing
+        Timesteps DDIM visits: "leading" (public brain LDM) or "trailing".
+    """
+
+    name: str = "scaled_linear"
+    steps: int = 1000
+    beta_start: float = 0.0015
+    beta_end: float = 0.0205
+    prediction: str = "epsilon"
+    spacing: str = "trailing"
+
+    def build(self) -> Schedule:
+        """The noise levels."""
+        makers = {"linear": linear, "scaled_linear": scaled_linear}
+        if self.name not in makers:
+            raise EngineError(
+                f"The noise schedule is called {self.name!r}; known are "
+                f"{', '.join(makers)}. Correct the card or the config."
+            )
+        return makers[self.name](self.steps, self.beta_start, self.beta_end)
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """The intensity convention of the pictures.
+
+    Attributes
+    ----------
+    percentile
+        This percentile of the brain's voxels becomes 1; background is 0.
+    stripped
+        Whether the model knows skull-stripped brains only.
+    """
+
+    percentile: float = 99.5
+    stripped: bool = True
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the weights come from and what may be done with them."""
+
+    trained_on: str = ""
+    command: str = ""
+    citation: str = "Pinaya et al. 2022, https://arxiv.org/abs/2209.07162"
+    licence: str = "BSD-3-Clause"
+    intended_use: str = "Research on generative models of the brain MRI."
+    notice: str = NOTICE
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint is; `kind` is one of KINDS.
+
+    Attributes
+    ----------
+    grid
+        The space of its pictures.
+    latent_scale
+        Latents are multiplied by this before diffusion (1 / SD over the training set).
+    vocabulary
+        Covariates in the order of the condition vector.
+    head_size
+        Mean intracranial volume of the training set in ml: `brain` is brain volume
+        times head_size / own intracranial volume. 0 when unknown.
+    figures
+        Measured quality, name to value.
+    """
+
+    kind: str
+    name: str
+    grid: Grid
+    autoencoder: AutoencoderSpec
+    denoiser: UNetSpec | None = None
+    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    latent_scale: float = 1.0
+    vocabulary: tuple[Covariate, ...] = ()
+    intensity: Intensity = field(default_factory=Intensity)
+    head_size: float = 0.0
+    provenance: Provenance = field(default_factory=Provenance)
+    figures: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """(C, i, j, k) of a latent."""
+        return self.autoencoder.latent_shape(self.grid.shape)
+
+    def covariate(self, name: str) -> Covariate:
+        """The vocabulary's entry `name`; an EngineError sentence if there is none."""
+        for covariate in self.vocabulary:
+            if covariate.name == name:
+                return covariate
+        known = ", ".join(c.name for c in self.vocabulary) or "none"
+        raise EngineError(
+            f"{name!r} is not a condition of {self.name}. "
+            f"Its conditions are: {known}. Use one of these."
+        )
+
+    def complete(self, conditions: Conditions) -> Conditions:
+        """Fill the covariates left out with their reference values."""
+        given = {n: self.parse(n, v) for n, v in conditions.as_dict().items()}
+        return Conditions.of({c.name: c.reference for c in self.vocabulary} | given)
+
+    def parse(self, name: str, value: Value) -> Value:
+        """`value` of covariate `name` as its own type, or an EngineError sentence."""
+        covariate = self.covariate(name)
+        covariate.encode(value)
+        return str(value) if covariate.categories else float(value)
+
+    def vector(self, conditions: Conditions) -> tuple[float, ...]:
+        """The condition vector, 0..1 within the training range."""
+        values: Mapping[str, Value] = self.complete(conditions).as_dict()
+        return tuple(c.encode(values[c.name]) for c in self.vocabulary)

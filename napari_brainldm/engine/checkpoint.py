@@ -1,0 +1,212 @@
+"""One file per model: the card and the weights in a .safetensors, loaded strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from napari_brainldm.engine.card import KINDS, Card
+from napari_brainldm.engine.frozen import from_plain, to_plain
+from napari_brainldm.engine.request import EngineError
+
+FORMAT = "napari-brainldm 1"
+PROBE = "probe."  # a linear read-out of the conditions from a scan's latent
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A card and the weights it describes.
+
+    Attributes
+    ----------
+    tensors
+        float32, keyed "autoencoder.*", "denoiser.*", "probe.*".
+    sha256
+        Of the file this was loaded from, hex; empty for one not yet saved.
+    """
+
+    card: Card
+    tensors: Mapping[str, Tensor]
+    sha256: str = ""
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors under `prefix`, which is removed."""
+        start = prefix + "."
+        return {
+            k[len(start) :]: v for k, v in self.tensors.items() if k.startswith(start)
+        }
+
+    def autoencoder(self) -> nn.Module:
+        """The autoencoder with its weights, in eval mode."""
+        return _with_weights(self.card.autoencoder.build(), self.part("autoencoder"))
+
+    def denoiser(self) -> nn.Module:
+        """The denoiser with its weights, in eval mode."""
+        if self.card.denoiser is None:
+            raise EngineError(
+                f"{self.card.name} holds an autoencoder only, so it cannot make new "
+                "pictures. Train the stage ldm on it, or load a brain LDM."
+            )
+        return _with_weights(self.card.denoiser.build(), self.part("denoiser"))
+
+
+def _with_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    network.load_state_dict(weights, strict=True)
+    return network.eval()
+
+
+def save_checkpoint(
+    checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float32
+) -> str:
+    """Write `checkpoint` atomically and return the file's sha256.
+
+    `dtype` float16 or bfloat16 halves the file; it is read back as float32.
+    """
+    tensors = {k: v.detach().cpu().to(dtype) for k, v in checkpoint.tensors.items()}
+    header = {"format": FORMAT, "card": json.dumps(to_plain(checkpoint.card))}
+    payload = save({k: v.contiguous() for k, v in tensors.items()}, metadata=header)
+    write_atomically(path, payload)
+    return hashlib.sha256(payload).hexdigest()
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Write to a temporary file in the same folder, flush to disk, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint.
+
+    Raises
+    ------
+    EngineError
+        If the file is missing, damaged, foreign, of an unknown kind, or its weights are
+        not exactly the finite tensors that its card describes.
+    """
+    if not path.is_file():
+        raise EngineError(f"There is no checkpoint {path}. Choose an existing file.")
+    try:
+        card, tensors = _read(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise EngineError(
+            f"{path.name} is not a readable .safetensors file ({error}). "
+            "Download or copy it again."
+        ) from error
+    _check_tensors(path.name, card, tensors)
+    return Checkpoint(card, tensors, file_sha256(path))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    with safe_open(path, framework="pt", device="cpu") as file:
+        card = _card(path.name, file.metadata() or {})
+        _refuse_repeated_keys(path)
+        return card, {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+
+
+def _card(name: str, header: Mapping[str, str]) -> Card:
+    if header.get("format") != FORMAT or "card" not in header:
+        raise EngineError(
+            f"{name} is a .safetensors file without a {FORMAT} card, so nothing says "
+            "what its weights are. Load a checkpoint that this program's trainer wrote."
+        )
+    card = from_plain(Card, json.loads(header["card"]), f"The card of {name}")
+    if card.kind not in KINDS:
+        raise EngineError(
+            f"{name} is a checkpoint of the kind {card.kind!r}; this version opens "
+            f"{', '.join(KINDS)}. Update napari-brainldm."
+        )
+    return card
+
+
+def _refuse_repeated_keys(path: Path) -> None:
+    """Refuse a tensor named twice: safetensors reads such a file without a word."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length)
+    keys: Counter[str] = Counter()
+    json.loads(header, object_pairs_hook=lambda pairs: keys.update(k for k, _ in pairs))
+    known = {"dtype", "shape", "data_offsets", "__metadata__", "format", "card"}
+    twice = [k for k, n in keys.items() if n > 1 and k not in known]
+    if twice:
+        raise EngineError(
+            f"{path.name} names the tensor {twice[0]!r} twice, so it was tampered with "
+            "or damaged. Get it again from its source."
+        )
+
+
+def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
+    """Tensor name to shape, as the card's specs build them (without the probe)."""
+    with torch.device("meta"):
+        parts: dict[str, nn.Module] = {"autoencoder": card.autoencoder.build()}
+        if card.denoiser is not None:
+            parts["denoiser"] = card.denoiser.build()
+    return {
+        f"{part}.{key}": tuple(tensor.shape)
+        for part, network in parts.items()
+        for key, tensor in network.state_dict().items()
+    }
+
+
+def _check_tensors(name: str, card: Card, tensors: Mapping[str, Tensor]) -> None:
+    found = {k: tuple(v.shape) for k, v in tensors.items() if not k.startswith(PROBE)}
+    expected = _build_shapes(name, card)
+    wrong = sorted(k for k in found | expected if found.get(k) != expected.get(k))
+    if wrong:
+        raise EngineError(
+            f"{name} does not hold the weights its card describes: {len(wrong)} tensors "
+            f"differ, the first is {wrong[0]!r} with {found.get(wrong[0], 'nothing')} "
+            f"where {expected.get(wrong[0], 'nothing')} is needed. Get it again."
+        )
+    broken = [k for k, v in tensors.items() if not bool(torch.isfinite(v).all())]
+    if broken:
+        raise EngineError(
+            f"{name} holds numbers that are not finite in {broken[0]!r}. "
+            "Its training diverged or the file is damaged; use another checkpoint."
+        )
+
+
+def _build_shapes(name: str, card: Card) -> dict[str, tuple[int, ...]]:
+    try:
+        return expected_shapes(card)
+    except (ValueError, RuntimeError, TypeError, ArithmeticError, IndexError) as error:
+        raise EngineError(
+            f"The card of {name} describes networks that cannot be built ({error}). "
+            "Get the checkpoint again from its source."
+        ) from error
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Everything `brainldm info` tells, as plain values."""
+    weights = sum(v.numel() for v in checkpoint.tensors.values())
+    return to_plain(checkpoint.card) | {
+        "sha256": checkpoint.sha256,
+        "parameters": weights,
+    }

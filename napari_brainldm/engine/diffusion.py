@@ -1,0 +1,249 @@
+"""Noise schedules, training targets and the one walk between noise and picture.
+
+Everything here lives in the sigma frame: x = x0 + sigma * eps. A variance-preserving
+model (DDPM, DDIM) sees x / sqrt(1 + sigma^2), which is its own x_t, since
+sigma = sqrt((1 - abar) / abar). In this frame DDIM is Euler's method for the
+probability-flow ODE, its inversion the same steps taken upwards, and DDPM the same
+steps with noise put back (Song 2021, https://arxiv.org/abs/2010.02502;
+Karras 2022, https://arxiv.org/abs/2206.00364).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_brainldm.engine.request import EngineError
+
+Denoise = Callable[[Tensor, float], Tensor]
+"""x (B, C, i, j, k) at noise level sigma -> the clean x0 it predicts."""
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""x_t (B, C, i, j, k), timesteps (B,) -> the prediction, conditions already bound."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise levels of training.
+
+    Attributes
+    ----------
+    sigmas
+        Descending, one per training timestep; the last is the least noise.
+    """
+
+    sigmas: tuple[float, ...]
+
+    def timestep(self, sigma: float) -> float:
+        """Training timestep of `sigma`, interpolated in log sigma; 0 is least noise."""
+        ascending = np.log(np.array(self.sigmas[::-1]))
+        return float(np.interp(math.log(sigma), ascending, np.arange(len(ascending))))
+
+    def at(self, timesteps: Sequence[int]) -> tuple[float, ...]:
+        """Sigmas of the training `timesteps`."""
+        last = len(self.sigmas) - 1
+        return tuple(self.sigmas[last - t] for t in timesteps)
+
+
+def linear(steps: int, beta_start: float, beta_end: float) -> Schedule:
+    """Betas evenly spaced (Ho 2020; the paper's "fixed linear variance schedule")."""
+    return _from_betas(np.linspace(beta_start, beta_end, steps))
+
+
+def scaled_linear(steps: int, beta_start: float, beta_end: float) -> Schedule:
+    """Square roots of the betas evenly spaced (Rombach 2022)."""
+    return _from_betas(np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2)
+
+
+def _from_betas(betas: np.ndarray) -> Schedule:
+    alpha_bar = np.cumprod(1.0 - betas.astype(np.float64))
+    sigmas = np.sqrt((1.0 - alpha_bar) / alpha_bar)
+    return Schedule(tuple(float(s) for s in sigmas[::-1]))
+
+
+def timesteps(train_steps: int, steps: int, spacing: str) -> tuple[int, ...]:
+    """Training timesteps visited in `steps` steps, descending.
+
+    "leading" is 0, n, 2n, ... with n = train_steps // steps (the public brain LDM);
+    "trailing" ends at the last training timestep, so that sampling starts from the
+    noise level that pure noise really has (Lin 2024, https://arxiv.org/abs/2305.08891).
+    """
+    if not 1 <= steps <= train_steps:
+        raise EngineError(
+            f"{steps} denoising steps were asked for; this checkpoint takes 1 to "
+            f"{train_steps}. Choose a number in that range."
+        )
+    if spacing == "leading":
+        return tuple(int(t) for t in np.arange(steps)[::-1] * (train_steps // steps))
+    ends = np.round(np.arange(steps, 0, -1) * (train_steps / steps))
+    return tuple(int(t) - 1 for t in ends)
+
+
+def sampling_sigmas(
+    schedule: Schedule, steps: int, spacing: str = "trailing"
+) -> tuple[float, ...]:
+    """Noise levels of a sampling run, descending, `steps` of them and the final 0.
+
+    "leading" and "trailing" are training timesteps; "karras" spaces sigma^(1/7) evenly
+    (Karras 2022, equation 5), which ends near the least noise even in a few steps.
+    """
+    visited = timesteps(len(schedule.sigmas), steps, spacing)
+    if spacing == "karras":
+        roots = np.linspace(schedule.sigmas[0] ** (1 / 7), _floor(schedule), steps)
+        return (*(float(s) for s in roots**7), 0.0)
+    return (*schedule.at(visited), 0.0)
+
+
+def _floor(schedule: Schedule) -> float:
+    return float(schedule.sigmas[-1] ** (1 / 7))
+
+
+def inversion_sigmas(sigmas: Sequence[float], schedule: Schedule) -> tuple[float, ...]:
+    """The way back up `sigmas`, from the least training noise, where eps is defined."""
+    least = schedule.sigmas[-1]
+    return (least, *(s for s in sorted(sigmas) if s > least))
+
+
+def vp_scale(sigma: float) -> float:
+    """Standard deviation of x in the sigma frame when x0 and eps have unit variance."""
+    return math.sqrt(1.0 + sigma * sigma)
+
+
+def denoiser(network: Network, schedule: Schedule, prediction: str) -> Denoise:
+    """Wrap a variance-preserving `network` as x0 = D(x, sigma).
+
+    `prediction` is what the network was trained to give: "epsilon", "v" or "sample".
+    """
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        scale = vp_scale(sigma)
+        t = torch.full((x.shape[0],), schedule.timestep(sigma), device=x.device)
+        out = network(x / scale, t).to(x.dtype)
+        return to_x0(prediction, x, out, sigma)
+
+    return denoise
+
+
+def to_x0(prediction: str, x: Tensor, out: Tensor, sigma: float) -> Tensor:
+    """Predicted x0 from the network's output `out` at `x` = x0 + sigma eps."""
+    if prediction == "epsilon":
+        return x - sigma * out
+    if prediction == "v":  # v = (eps - sigma x0) / sqrt(1 + sigma^2), Salimans 2022
+        scale = vp_scale(sigma)
+        return x / scale**2 - (sigma / scale) * out
+    if prediction == "sample":
+        return out
+    raise _unknown_prediction(prediction)
+
+
+def target(prediction: str, x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+    """What the network is trained to give; `sigma` broadcasts over (B, C, i, j, k)."""
+    if prediction == "epsilon":
+        return eps
+    if prediction == "v":
+        return (eps - sigma * x0) / torch.sqrt(1.0 + sigma**2)
+    if prediction == "sample":
+        return x0
+    raise _unknown_prediction(prediction)
+
+
+def _unknown_prediction(prediction: str) -> EngineError:
+    return EngineError(
+        f"The card says the denoiser predicts {prediction!r}; this program knows "
+        "'epsilon', 'v' and 'sample'. Import the weights with one of these."
+    )
+
+
+def guided(conditional: Denoise, unconditional: Denoise, weight: float) -> Denoise:
+    """Classifier-free guidance (Ho 2021): away from the unconditional prediction."""
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        base = unconditional(x, sigma)
+        return base + weight * (conditional(x, sigma) - base)
+
+    return denoise
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One finished step of a walk.
+
+    Attributes
+    ----------
+    index, total
+        Steps done and steps in all.
+    x
+        (B, C, i, j, k) in the sigma frame, at the noise level just reached.
+    x0
+        (B, C, i, j, k), the clean picture predicted in this step.
+    """
+
+    index: int
+    total: int
+    x: Tensor
+    x0: Tensor
+
+
+def walk(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Step]:
+    """Follow the probability-flow ODE through `sigmas`: down samples, up inverts.
+
+    With `eta` > 0 each step down puts fresh noise back: eta 1 through all training
+    timesteps is DDPM's ancestral sampling, eta between 0 and 1 is DDIM's family
+    (Song 2021, equation 16, written in the sigma frame).
+    """
+    for index, (sigma, sigma_next) in enumerate(pairwise(sigmas), start=1):
+        x0 = denoise(x, sigma)
+        eps = (x - x0) / sigma
+        fresh = eta * fresh_noise(sigma, sigma_next)
+        x = x0 + math.sqrt(sigma_next**2 - fresh**2) * eps
+        if fresh > 0:
+            x = x + fresh * randn(x.shape, generator).to(x)
+        yield Step(index, len(sigmas) - 1, x, x0)
+
+
+def fresh_noise(sigma: float, sigma_next: float) -> float:
+    """SD of the noise an ancestral step from `sigma` down to `sigma_next` adds."""
+    if sigma_next >= sigma:
+        return 0.0
+    return sigma_next * math.sqrt(sigma**2 - sigma_next**2) / sigma
+
+
+def multistep(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Iterator[Step]:
+    """DPM-Solver++(2M) down `sigmas` (Lu 2022, https://arxiv.org/abs/2211.01095).
+
+    In the sigma frame alpha is 1 and lambda is -ln sigma; the step to sigma 0 is the
+    first-order one, x0 itself.
+    """
+    previous: Tensor | None = None
+    step_before = 0.0
+    for index, (sigma, sigma_next) in enumerate(pairwise(sigmas), start=1):
+        x0 = denoise(x, sigma)
+        step = math.log(sigma / sigma_next) if sigma_next > 0 else math.inf
+        slope = x0
+        if previous is not None and sigma_next > 0:
+            slope = x0 + (step / (2 * step_before)) * (x0 - previous)
+        x = (sigma_next / sigma) * x - math.expm1(-step) * slope
+        previous, step_before = x0, step
+        yield Step(index, len(sigmas) - 1, x, x0)
+
+
+def randn(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """Unit Gaussian noise from the CPU generator: the same numbers for any device."""
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
+
+
+def noise(shape: Sequence[int], seed: int) -> Tensor:
+    """Unit Gaussian noise (1, C, i, j, k) of `seed`, on the CPU."""
+    return randn((1, *shape), torch.Generator().manual_seed(seed))

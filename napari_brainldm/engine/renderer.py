@@ -1,0 +1,336 @@
+"""The one road to a picture: a checkpoint on a device, asked with requests."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from napari_brainldm.engine import diffusion
+from napari_brainldm.engine.codes import Code, between
+from napari_brainldm.engine.conform import Conformed, conform
+from napari_brainldm.engine.device import Compute, choose
+from napari_brainldm.engine.request import (
+    Between,
+    Conditions,
+    EngineError,
+    Request,
+    Sampler,
+    Scan,
+    Seed,
+)
+from napari_brainldm.engine.volume import Array, Volume
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.checkpoint import Checkpoint
+
+Stage = Literal["conform", "encode", "invert", "denoise", "decode"]
+INVERSION = Sampler("ddim", 50)
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """How far a picture is: step `index` of `total` in `stage`; x0 while denoising."""
+
+    stage: Stage
+    index: int
+    total: int
+    x0: Tensor | None = None
+
+
+class Renderer:
+    """A checkpoint on a device; encodes scans once, renders requests.
+
+    Parameters
+    ----------
+    checkpoint
+        Loaded weights and card.
+    device, precision
+        Empty for what the start-up probe finds best; see `engine.device`.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, device: str = "", precision: str = ""
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.card = checkpoint.card
+        self.compute = choose(device, precision)
+        self._encoder: nn.Module | None = None
+        self._unet: nn.Module | None = None
+        self._scans: dict[str, Volume] = {}
+        self._conformed: dict[str, Conformed] = {}
+        self._codes: dict[tuple[Scan, int, str], Code] = {}
+
+    # -- scans -----------------------------------------------------------------
+
+    def admit(self, scan: Volume) -> str:
+        """Remember `scan` in its own space; its digest names it in requests."""
+        digest = scan.digest
+        self._scans.setdefault(digest, scan)
+        return digest
+
+    def conformed(self, digest: str) -> Conformed:
+        """The admitted scan on the card's grid; computed once."""
+        if digest not in self._scans:
+            raise EngineError(
+                f"The request starts from a scan ({digest[:12]}...) that is not loaded."
+                " Open that scan first."
+            )
+        if digest not in self._conformed:
+            scan, card = self._scans[digest], self.card
+            percentile = card.intensity.percentile
+            self._conformed[digest] = conform(scan, card.grid, percentile=percentile)
+        return self._conformed[digest]
+
+    def estimate(self, digest: str) -> Conditions:
+        """The covariates that the card's linear read-out finds in a scan's latent.
+
+        Clipped to the training range. A checkpoint without a read-out gives the
+        reference values.
+        """
+        latent = self._latent(digest, self.compute)
+        probe = self.checkpoint.part("probe")
+        if not probe:
+            return self.card.complete(Conditions())
+        codes = probe["weight"] @ latent.flatten().cpu() + probe["bias"]
+        read = zip(self.card.vocabulary, codes.clamp(0.0, 1.0).tolist(), strict=True)
+        return Conditions.of({c.name: c.decode(code) for c, code in read})
+
+    def encode(
+        self, scan: Scan, steps: int, compute: Compute
+    ) -> Generator[Progress, None, Code]:
+        """The code of an admitted scan; inverted in `steps` steps (0: latent only)."""
+        key = (scan, steps, compute.precision)
+        if key not in self._codes:
+            yield Progress("conform", 0, 1)
+            self.conformed(scan.digest)
+            yield Progress("encode", 0, 1)
+            latent = self._latent(scan.digest, compute)
+            noise = None
+            if steps > 0:
+                noise = yield from self._invert(scan, latent, steps, compute)
+            self._codes[key] = Code(latent, noise)
+        return self._codes[key]
+
+    def _latent(self, digest: str, compute: Compute) -> Tensor:
+        data = self.conformed(digest).volume.data
+        return self._mean(data, compute) * self.card.latent_scale
+
+    def latent_of(self, picture: Array) -> Array:
+        """The autoencoder's mean latent (C, i, j, k), unscaled, of one (i, j, k).
+
+        `picture` lies on the card's grid, in its intensity convention.
+        """
+        latent: Array = self._mean(picture, self.compute)[0].cpu().numpy()
+        return latent
+
+    def rebuild(self, picture: Array) -> Array:
+        """What the autoencoder alone makes of `picture`, which lies on the grid."""
+        scaled = self._mean(picture, self.compute) * self.card.latent_scale
+        return self._decode(scaled, self.compute).data
+
+    def _mean(self, picture: Array, compute: Compute) -> Tensor:
+        x = torch.from_numpy(picture)[None, None].to(compute.device)
+        with torch.no_grad(), compute.autocast():
+            mean: Tensor = self._autoencoder().encode(x)[0]
+        return mean.float()
+
+    def _invert(
+        self, scan: Scan, latent: Tensor, steps: int, compute: Compute
+    ) -> Generator[Progress, None, Tensor]:
+        schedule = self.card.schedule.build()
+        down = diffusion.sampling_sigmas(schedule, steps, self.card.schedule.spacing)
+        up = diffusion.inversion_sigmas(down, schedule)
+        denoise = self._denoise(Request(scan.conditions), compute)
+        x = latent
+        for step in _stepwise(diffusion.walk(denoise, latent, up)):
+            x = step.x
+            yield Progress("invert", step.index, step.total)
+        return x / diffusion.vp_scale(up[-1])
+
+    # -- pictures --------------------------------------------------------------
+
+    def resolve(self, request: Request) -> Request:
+        """`request` with every default spelled out: what a sidecar must hold."""
+        return replace(
+            request,
+            conditions=self.card.complete(request.conditions),
+            precision=request.precision or self.compute.precision,
+        )
+
+    def render(self, request: Request) -> Generator[Progress, None, Volume]:
+        """Make the picture `request` describes; yields after every step.
+
+        Whoever drives this generator may stop it between two steps. The same request
+        on the same device gives the same bits.
+
+        Raises
+        ------
+        EngineError
+            If the request does not fit the checkpoint, or memory runs out.
+        """
+        request = self.resolve(request)
+        _check_sampler(request)
+        compute = choose(self.compute.device, request.precision)
+        try:
+            latent = yield from self._sample(request, compute)
+            yield Progress("decode", 0, 1)
+            return self._decode(latent, compute)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_memory(error):
+                raise
+            raise _out_of_memory(compute) from error
+
+    def _sample(
+        self, request: Request, compute: Compute
+    ) -> Generator[Progress, None, Tensor]:
+        """The latent (1, C, i, j, k) of the picture, in the card's latent_scale."""
+        code = yield from self._start(request, compute)
+        if code.stochastic is None:
+            return code.latent
+        sigmas = _sigmas(request, self.card)
+        x = code.stochastic.to(compute.device) * diffusion.vp_scale(sigmas[0])
+        denoise = self._denoise(request, compute)
+        for step in _stepwise(_solver(request, denoise, x, sigmas)):
+            x = step.x
+            yield Progress("denoise", step.index, step.total, step.x0)
+        return x
+
+    def _start(
+        self, request: Request, compute: Compute
+    ) -> Generator[Progress, None, Code]:
+        origin, steps = request.origin, request.sampler.steps
+        if isinstance(origin, Seed):
+            noise = diffusion.noise(self.card.latent_shape, origin.value)
+            return Code(torch.zeros_like(noise), noise)
+        if isinstance(origin, Between):
+            first = yield from self.encode(origin.first, steps, compute)
+            second = yield from self.encode(origin.second, steps, compute)
+            return between(first, second, origin.fraction)
+        return (yield from self.encode(origin, steps, compute))
+
+    def _denoise(self, request: Request, compute: Compute) -> diffusion.Denoise:
+        conditional = self._bound(request.conditions, compute)
+        if request.guidance == 1.0:
+            return conditional
+        spec = self.card.denoiser
+        if spec is None or not spec.droppable:
+            raise EngineError(
+                f"{self.card.name} was trained without dropped conditions, so guidance "
+                f"{request.guidance:g} is not possible. Set guidance to 1."
+            )
+        return diffusion.guided(
+            conditional, self._bound(None, compute), request.guidance
+        )
+
+    def _bound(
+        self, conditions: Conditions | None, compute: Compute
+    ) -> diffusion.Denoise:
+        """The denoiser with `conditions` bound; None drops them."""
+        network, vector = self._denoiser(), None
+        if conditions is not None and self.card.vocabulary:
+            vector = torch.tensor([self.card.vector(conditions)], device=compute.device)
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            with torch.no_grad(), compute.autocast():
+                out: Tensor = network(x, t, vector)
+                return out
+
+        spec = self.card.schedule
+        return diffusion.denoiser(predict, spec.build(), spec.prediction)
+
+    @torch.no_grad()
+    def _decode(self, latent: Tensor, compute: Compute) -> Volume:
+        with compute.autocast():
+            picture = self._autoencoder().decode(latent / self.card.latent_scale)
+        data = picture[0, 0].float().cpu().numpy()
+        return Volume(data, self.card.grid.matrix)
+
+    def _autoencoder(self) -> Any:
+        if self._encoder is None:
+            self._encoder = self.checkpoint.autoencoder().to(self.compute.device)
+        return self._encoder
+
+    def _denoiser(self) -> nn.Module:
+        if self._unet is None:
+            self._unet = self.checkpoint.denoiser().to(self.compute.device)
+        return self._unet
+
+
+def _stepwise(steps: Iterator[diffusion.Step]) -> Iterator[diffusion.Step]:
+    """The same steps, computed without gradients although the caller is a generator."""
+    while True:
+        with torch.no_grad():
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step
+
+
+SAMPLERS = ("ddim", "ddpm", "dpm++2m")
+
+
+def _check_sampler(request: Request) -> None:
+    sampler = request.sampler
+    if sampler.name not in SAMPLERS:
+        raise EngineError(
+            f"The sampler {sampler.name!r} was asked for; known are "
+            f"{', '.join(SAMPLERS)}. Choose one of these."
+        )
+    retraced = sampler.name == "ddim" and sampler.eta == 0.0
+    if not isinstance(request.origin, Seed) and not retraced:
+        raise EngineError(
+            f"A picture of a scan was asked for with {sampler.name}, eta "
+            f"{sampler.eta:g}; a scan is inverted by deterministic DDIM and must come back "
+            "the same way."
+            " Choose the sampler ddim with eta 0."
+        )
+
+
+def _sigmas(request: Request, card: Card) -> tuple[float, ...]:
+    """Noise levels down which this picture is walked."""
+    multistep = request.sampler.name == "dpm++2m"
+    spacing = "karras" if multistep else card.schedule.spacing
+    steps = request.sampler.steps
+    return diffusion.sampling_sigmas(card.schedule.build(), steps, spacing)
+
+
+def _solver(
+    request: Request, denoise: diffusion.Denoise, x: Tensor, sigmas: tuple[float, ...]
+) -> Iterator[diffusion.Step]:
+    sampler = request.sampler
+    if sampler.name == "dpm++2m":
+        return diffusion.multistep(denoise, x, sigmas)
+    eta = 1.0 if sampler.name == "ddpm" else sampler.eta
+    seed = request.origin.value if isinstance(request.origin, Seed) else 0
+    # another stream than the starting noise, which the same seed draws
+    generator = torch.Generator().manual_seed(seed ^ 0x5EED)
+    return diffusion.walk(denoise, x, sigmas, eta, generator)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch's CPU allocator says so only in words."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def _out_of_memory(compute: Compute) -> EngineError:
+    return EngineError(
+        f"Memory ran out on {compute.device} while making this picture in "
+        f"{compute.precision}. Close other programs, choose bfloat16 or the device cpu, "
+        "or load a smaller checkpoint, then ask again."
+    )
+
+
+def finish(pictures: Generator[Progress, None, Volume]) -> Volume:
+    """Drive a render to its end, for callers that need no progress."""
+    while True:
+        try:
+            next(pictures)
+        except StopIteration as done:
+            picture: Volume = done.value
+            return picture

@@ -1,0 +1,212 @@
+"""What is asked for: plain frozen data, no torch.
+
+A `Request` describes one picture completely: the same request, checkpoint, device and
+precision give the same voxels, bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Value = float | str
+"""A covariate in human units: a number (years, ml) or a category ("F", "AD")."""
+
+
+class EngineError(Exception):
+    """A sentence to the user: what was found, what is needed, what to do.
+
+    Not a RuntimeError: napari's generator workers drop every RuntimeError.
+    """
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Named covariates in human units, sorted by name."""
+
+    values: tuple[tuple[str, Value], ...] = ()
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Value]) -> Conditions:
+        """Build from a mapping of covariate name to value."""
+        return cls(tuple(sorted(mapping.items())))
+
+    def as_dict(self) -> dict[str, Value]:
+        """Covariate name to value."""
+        return dict(self.values)
+
+    def with_values(self, mapping: Mapping[str, Value]) -> Conditions:
+        """Replace or add the covariates of `mapping`."""
+        return Conditions.of({**self.as_dict(), **mapping})
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A picture that starts from noise drawn with `value` (0 <= value < 2**63)."""
+
+    value: int = 0
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A picture that starts from a user's scan, found by inversion.
+
+    Attributes
+    ----------
+    digest
+        `Volume.digest` of the scan.
+    conditions
+        The scan's own covariates, under which it is inverted.
+    """
+
+    digest: str
+    conditions: Conditions = field(default_factory=Conditions)
+
+
+@dataclass(frozen=True)
+class Between:
+    """A picture between (0..1) or beyond two scans."""
+
+    first: Scan
+    second: Scan
+    fraction: float
+
+
+Origin = Seed | Scan | Between
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How the denoiser is followed from noise to picture.
+
+    Attributes
+    ----------
+    name
+        "ddim", "ddpm" (ancestral, eta 1) or "dpm++2m".
+    steps
+        Number of denoising steps, 1 to the training steps of the schedule.
+    eta
+        Noise amount of "ddim": 0 deterministic, 1 ancestral.
+    """
+
+    name: str = "dpm++2m"
+    steps: int = 15
+    eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """The complete description of one picture.
+
+    Attributes
+    ----------
+    conditions
+        Covariates asked for, in the vocabulary of the checkpoint's card.
+    origin
+        Where the picture starts: noise, a scan, or between two scans.
+    shift
+        (direction, amount) pairs, amounts in SD along the direction.
+    sampler
+        Steps and solver.
+    guidance
+        Classifier-free guidance weight; 1 is none.
+    precision
+        "float32" or "bfloat16"; empty lets the renderer choose.
+    """
+
+    conditions: Conditions = field(default_factory=Conditions)
+    origin: Origin = field(default_factory=Seed)
+    shift: tuple[tuple[str, float], ...] = ()
+    sampler: Sampler = field(default_factory=Sampler)
+    guidance: float = 1.0
+    precision: str = ""
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, one line."""
+        return json.dumps(to_plain(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Request:
+        """Read what `to_json` wrote; raises EngineError on anything else."""
+        try:
+            return request_from_plain(json.loads(text))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EngineError(
+                f"This is not a picture request ({error}). "
+                "Use the 'request' entry of a sidecar written by this program."
+            ) from error
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Derived:
+    """How something computed from several pictures came to be."""
+
+    operation: str
+    parameters: tuple[tuple[str, Value], ...]
+    requests: tuple[Request, ...]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Nested plain dictionaries, ready for JSON."""
+        return {
+            "operation": self.operation,
+            "parameters": dict(self.parameters),
+            "requests": [to_plain(request) for request in self.requests],
+        }
+
+
+def to_plain(request: Request) -> dict[str, Any]:
+    """Nested plain dictionaries of `request`, ready for JSON."""
+    return {
+        "conditions": request.conditions.as_dict(),
+        "origin": _origin_to_plain(request.origin),
+        "shift": dict(request.shift),
+        "sampler": asdict(request.sampler),
+        "guidance": request.guidance,
+        "precision": request.precision,
+    }
+
+
+def request_from_plain(plain: Mapping[str, Any]) -> Request:
+    """Inverse of `to_plain`; raises KeyError or TypeError on a foreign mapping."""
+    return Request(
+        conditions=Conditions.of(plain["conditions"]),
+        origin=_origin_from_plain(plain["origin"]),
+        shift=tuple(sorted((k, float(v)) for k, v in plain["shift"].items())),
+        sampler=Sampler(**plain["sampler"]),
+        guidance=float(plain["guidance"]),
+        precision=str(plain["precision"]),
+    )
+
+
+def _origin_to_plain(origin: Origin) -> dict[str, Any]:
+    if isinstance(origin, Seed):
+        return {"seed": origin.value}
+    if isinstance(origin, Scan):
+        return {"scan": origin.digest, "conditions": origin.conditions.as_dict()}
+    return {
+        "between": [_origin_to_plain(origin.first), _origin_to_plain(origin.second)],
+        "fraction": origin.fraction,
+    }
+
+
+def _origin_from_plain(plain: Mapping[str, Any]) -> Origin:
+    if "seed" in plain:
+        return Seed(int(plain["seed"]))
+    if "scan" in plain:
+        return _scan_from_plain(plain)
+    first, second = plain["between"]
+    return Between(
+        _scan_from_plain(first), _scan_from_plain(second), float(plain["fraction"])
+    )
+
+
+def _scan_from_plain(plain: Mapping[str, Any]) -> Scan:
+    return Scan(str(plain["scan"]), Conditions.of(plain["conditions"]))

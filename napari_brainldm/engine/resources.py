@@ -1,0 +1,59 @@
+"""The one place that finds resources/: source checkout, wheel, editable install."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from napari_brainldm.engine.request import EngineError
+
+INSTALLED = "napari_brainldm_resources"
+"""The package of the wheel that holds what stands in resources/ of the source."""
+
+MARK = "RESOURCES.md"
+"""The file that tells our folder from any other folder called resources."""
+
+
+def resource(name: str) -> Path:
+    """Path of the file `name` of resources/.
+
+    Raises
+    ------
+    EngineError
+        The file, or the whole folder, is missing.
+    """
+    folders = _folders()
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise EngineError(_missing(name, folders))
+
+
+def bundled_checkpoint() -> Path:
+    """The demo checkpoint that comes with the package."""
+    return resource("brain_ldm_demo.safetensors")
+
+
+def _folders() -> list[Path]:
+    """The folder of the source checkout alone, else those of the installation."""
+    checkout = Path(__file__).resolve().parents[2] / "resources"
+    return [checkout] if (checkout / MARK).is_file() else _installed_folders()
+
+
+def _installed_folders() -> list[Path]:
+    # A namespace package: an older editable install may add a second location.
+    spec = find_spec(INSTALLED)
+    locations = spec.submodule_search_locations if spec else None
+    return [Path(location) for location in locations or ()]
+
+
+def _missing(name: str, folders: list[Path]) -> str:
+    if not folders:
+        return (
+            f"The resources of napari-brainldm were not found, so {name} cannot be "
+            "used. Install the package with pip, or run from a complete checkout."
+        )
+    return (
+        f"{name} is not among the resources of napari-brainldm in {folders[0]}. "
+        "Install the package again, or give the path of a file of your own."
+    )

@@ -1,0 +1,267 @@
+"""The Explore dock: move a condition, see the brain change."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_brainldm.engine.notice import NOTICE
+from napari_brainldm.engine.request import EngineError, Request, Sampler
+from napari_brainldm.engine.resources import bundled_checkpoint
+from napari_brainldm.widgets.desk import Desk, Picture
+from napari_brainldm.widgets.looks import colours_of, named, sentence_label
+from napari_brainldm.widgets.request_form import RequestForm
+from napari_brainldm.widgets.status_panel import ErrorPanel, StatusPanel
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
+
+PREVIEW = Sampler("dpm++2m", 4)
+SETTLE_MS = 350
+"""After this long without a change, the full picture is made."""
+
+
+class ExploreDock(QWidget):
+    """Widget state to Request; the desk does the rest.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer that gets the pictures. napari finds it by this name.
+    checkpoint
+        Loaded at the start; None for the bundled one.
+    """
+
+    def __init__(self, napari_viewer: Any, checkpoint: Path | None = None) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.desk = Desk(napari_viewer)
+        self.form: RequestForm | None = None
+        self._again: Callable[[], None] = self._open_bundled
+        self._last = ""  # words about what ended last
+        self._make_parts()
+        self._lay_out()
+        self._wire()
+        self._on_theme_changed()
+        self._open_bundled() if checkpoint is None else self.open(checkpoint)
+
+    # -- parts -----------------------------------------------------------------
+
+    def _make_parts(self) -> None:
+        self.picker, self.browse = QComboBox(), QPushButton("Open…")
+        self.area, self.status, self.error = QScrollArea(), StatusPanel(), ErrorPanel()
+        self.export, self.notice = (
+            QPushButton("Export NIfTI…"),
+            sentence_label("Notice"),
+        )
+        self.notice.setText(NOTICE)
+        self.export.setEnabled(False)
+        self.settle = QTimer(self)
+        self.settle.setSingleShot(True)
+        self.settle.setInterval(SETTLE_MS)
+        named(self.picker, "Checkpoint", "The generative model in use")
+        named(self.browse, "Open a checkpoint", "Load another .safetensors checkpoint")
+        tip = "Write the picture shown as NIfTI, marked synthetic, with a JSON sidecar"
+        named(self.export, "Export NIfTI", tip)
+
+    def _lay_out(self) -> None:
+        self.setMinimumWidth(300)
+        self.picker.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.area.setWidgetResizable(True)
+        self.area.setFrameShape(QFrame.Shape.NoFrame)
+        never = Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+        self.area.setHorizontalScrollBarPolicy(never)
+        model = QHBoxLayout()
+        model.addWidget(self.picker, 1)
+        model.addWidget(self.browse)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(10, 8, 10, 8)
+        layout.setSpacing(8)
+        layout.addLayout(model)
+        layout.addWidget(self.area, 1)
+        for part in (self.error, self.status, self.export, self.notice):
+            layout.addWidget(part)
+
+    def _wire(self) -> None:
+        desk = self.desk
+        desk.opened.connect(self._on_desk_opened)
+        desk.shown.connect(self._on_desk_shown)
+        desk.saved.connect(self._on_desk_saved)
+        desk.progressed.connect(self.status.tick)
+        desk.changed.connect(self._on_desk_changed)
+        desk.failed.connect(self._on_desk_failed)
+        self.status.cancelled.connect(self.cancel)
+        self.error.retried.connect(lambda: self._again())
+        self.picker.activated.connect(self._on_picker_activated)
+        self.browse.clicked.connect(self._on_browse_clicked)
+        self.export.clicked.connect(self._on_export_clicked)
+        self.settle.timeout.connect(self._on_settle_timeout)
+        escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
+        escape.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        escape.activated.connect(self.cancel)
+        themes = self._viewer.events.theme
+        themes.connect(self._on_theme_changed)
+        # the window may close in the middle of a run; the dock has no other hook
+        self.destroyed.connect(_ender(desk, themes, self._on_theme_changed))
+
+    # -- checkpoint ------------------------------------------------------------
+
+    def open(self, path: Path) -> None:
+        """Load the checkpoint at `path`."""
+        self._again = lambda: self.open(path)
+        self._list(path)
+        self.settle.stop()
+        self.desk.open(path)
+
+    def _open_bundled(self) -> None:
+        try:
+            self.open(bundled_checkpoint())
+        except EngineError as error:
+            self._again = self._open_bundled
+            self.error.show_sentence(str(error))
+            self.status.rest("No checkpoint")
+
+    def _list(self, path: Path) -> None:
+        """Show `path` in the picker, once."""
+        place = self.picker.findData(str(path))
+        if place < 0:
+            self.picker.addItem(path.stem, str(path))
+            place = self.picker.count() - 1
+        self.picker.setCurrentIndex(place)
+        self.picker.setToolTip(str(path))
+
+    def _on_picker_activated(self, place: int) -> None:
+        self.open(Path(self.picker.itemData(place)))
+
+    def _on_browse_clicked(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(
+            self, "Open a checkpoint", "", "Checkpoints (*.safetensors)"
+        )
+        if name:
+            self.open(Path(name))
+
+    def _on_desk_opened(self, card: Card) -> None:
+        self._last = "Loaded"
+        self.form = RequestForm(card)
+        self.form.moved.connect(self._on_form_moved)
+        self.form.released.connect(self._on_form_released)
+        self.form.set_colours(colours_of(self._viewer))
+        self.area.setWidget(self.form)
+        self.notice.setText(card.provenance.notice)
+        self.picker.setItemText(self.picker.currentIndex(), card.name)
+        self.ask()
+
+    # -- pictures --------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Ask for the full picture of what the controls say."""
+        self.settle.stop()
+        if self.form is None:
+            return
+        self.form.renew_seed()
+        self._ask(self.form.request(), preview=False)
+
+    def cancel(self) -> None:
+        """Stop what runs; the picture shown stays."""
+        self.settle.stop()
+        self.desk.cancel()
+
+    def _ask(self, request: Request, preview: bool) -> None:
+        self._again = self.ask
+        self.error.hide()
+        self.desk.ask(request, preview)
+
+    def _on_form_moved(self) -> None:
+        assert self.form is not None
+        self.settle.start()
+        if self.form.live:
+            request = replace(self.form.request(), sampler=PREVIEW)
+            self._ask(request, preview=True)
+
+    def _on_form_released(self) -> None:
+        self.ask()
+
+    def _on_settle_timeout(self) -> None:
+        if self.form is not None and not self.form.dragging:
+            self.ask()
+
+    # -- news from the desk ----------------------------------------------------
+
+    def _on_desk_changed(self, task: str) -> None:
+        self.export.setEnabled(not task and self.desk.layer is not None)
+        if task:
+            self._last = "Cancelled"  # unless better news comes before the end
+            self.status.start(task)
+        else:
+            self.status.rest(self._last)
+
+    def _on_desk_shown(self, picture: Picture, preview: bool) -> None:
+        name = "Preview" if preview else "Full picture"
+        steps = picture.request.sampler.steps
+        self._last = f"{name}, {steps} steps, {picture.seconds:.1f} s"
+
+    def _on_desk_saved(self, paths: list[str]) -> None:
+        self._last = f"Wrote {Path(paths[0]).name}"
+
+    def _on_desk_failed(self, sentence: str) -> None:
+        self._last = "Stopped by an error"
+        self.error.show_sentence(sentence)
+
+    def _on_theme_changed(self, event: Any = None) -> None:
+        colours = colours_of(self._viewer)
+        self.status.colours = colours
+        self.error.set_colours(colours)
+        self.notice.setStyleSheet(f"color: {colours.faint}; font-size: 10px;")
+        if self.form is not None:
+            self.form.set_colours(colours)
+
+    # -- export ----------------------------------------------------------------
+
+    def _on_export_clicked(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Export the synthetic picture", self._file_name(), "NIfTI (*.nii.gz)"
+        )
+        if name:
+            self._again = self._on_export_clicked
+            self.desk.save(Path(name))
+
+    def _file_name(self) -> str:
+        """A name that tells the conditions, such as "age-60_sex-F_seed-0.nii.gz"."""
+        request = self.desk.layer.metadata["record"]["Request"]
+        values = {**request["conditions"], **request["origin"]}
+        return "_".join(_told(k, v) for k, v in values.items()) + ".nii.gz"
+
+
+def _told(name: str, value: float | str) -> str:
+    return f"{name}-{value:g}" if isinstance(value, float) else f"{name}-{value}"
+
+
+def _ender(
+    desk: Desk, themes: Any, listener: Callable[..., None]
+) -> Callable[[], None]:
+    """What to do when the dock is gone; keeps the desk until then, not the dock."""
+    listening = weakref.WeakMethod(listener)
+
+    def end() -> None:
+        themes.disconnect(listening())
+        desk.close()
+
+    return end

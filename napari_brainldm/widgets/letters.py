@@ -1,0 +1,119 @@
+"""Which way the picture faces: letters R L A P S I at the edges of the canvas.
+
+Canvas overlays, not a layer of points: they follow every turn of the camera, take no
+cell of the grid mode and cannot be deleted or saved by mistake.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.components.overlays import TextOverlay
+
+UPRIGHT = ("towards", "up", "right")
+"""Camera orientation that shows (S, A, R) arrays as they are, right on the right.
+
+napari's own default ("towards", "down", "right") shows a mirror image in 3D and turns
+slices upside down.
+"""
+
+NAMES = (("I", "S"), ("P", "A"), ("L", "R"))
+"""Letters of the low and the high end of the world axes (S, A, R)."""
+
+EDGES = ("middle_left", "middle_right", "bottom_center", "top_center")
+OBLIQUE = 0.35
+"""From this share of the edge's direction on, a further letter is written."""
+
+_KEY = "brainldm_{}"
+
+
+def orient(viewer: Any) -> None:
+    """Show (S, A, R) layers unmirrored and upright, with letters; once per viewer.
+
+    Left so when the dock is closed: the pictures stay, and must not turn into their
+    mirror images.
+    """
+    overlays = viewer.canvas.overlays
+    if _KEY.format(EDGES[0]) in overlays:
+        return
+    viewer.scene.camera.orientation = UPRIGHT
+    texts = {edge: _text(edge) for edge in EDGES}
+    for edge, text in texts.items():
+        overlays[_KEY.format(edge)] = text
+    _follow(viewer.dims, viewer.scene.camera, texts)
+
+
+def _text(edge: str) -> TextOverlay:
+    return TextOverlay(
+        position=edge, font_size=14, box=False, gridded=True, visible=True
+    )
+
+
+def _follow(dims: Any, camera: Any, texts: dict[str, TextOverlay]) -> None:
+    """Keep the letters right, whatever way the camera or the slice turns."""
+
+    def update(event: Any = None) -> None:
+        for edge, letters in edge_letters(dims, camera).items():
+            if texts[edge].text != letters:
+                texts[edge].text = letters
+
+    for emitter in (
+        dims.events.order,
+        dims.events.ndisplay,
+        dims.events.ndim,
+        camera.events.angles,
+        camera.events.orientation,
+    ):
+        emitter.connect(update)
+    update()
+
+
+def edge_letters(dims: Any, camera: Any) -> dict[str, str]:
+    """Edge of the canvas to the letters of the direction towards it."""
+    if dims.ndim < 3:
+        return dict.fromkeys(EDGES, "")
+    right, up = screen_axes(dims, camera)
+    return {
+        "middle_left": letters_of(-right),
+        "middle_right": letters_of(right),
+        "bottom_center": letters_of(-up),
+        "top_center": letters_of(up),
+    }
+
+
+def letters_of(direction: np.ndarray) -> str:
+    """Letters of a unit direction (S, A, R), the largest share first: "R", "AR"."""
+    order = np.argsort(-np.abs(direction), kind="stable")
+    shares = [(axis, direction[axis]) for axis in order]
+    return "".join(NAMES[a][int(s > 0)] for a, s in shares if abs(s) > OBLIQUE)
+
+
+def screen_axes(dims: Any, camera: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Unit directions (S, A, R) that point right and up on the canvas."""
+    last = dims.ndim - 3  # axes before the three of space, such as time
+    axes = [axis - last for axis in dims.displayed]
+    right, up = _right_and_up(camera, len(axes))
+    return _embed(right, axes), _embed(up, axes)
+
+
+def _right_and_up(camera: Any, ndisplay: int) -> tuple[np.ndarray, np.ndarray]:
+    """Right and up in the displayed axes, slowest first: (2,) or (3,)."""
+    _, vertical, horizontal = (str(word) for word in camera.orientation)
+    if ndisplay == 2:
+        right = np.array([0.0, 1.0 if horizontal == "right" else -1.0])
+        up = np.array([1.0 if vertical == "up" else -1.0, 0.0])
+        return right, up
+    up = np.asarray(camera.up_direction, dtype=float)
+    across = np.cross(camera.view_direction, up)
+    # (S, A, R) is a left-handed triple, and so is napari's default orientation
+    mirrored = str(camera.handedness) == "right"
+    return (across if mirrored else -across), up
+
+
+def _embed(direction: np.ndarray, axes: list[int]) -> np.ndarray:
+    full = np.zeros(3)
+    for axis, share in zip(axes, direction, strict=True):
+        if 0 <= axis < 3:
+            full[axis] = share
+    return full

@@ -1,0 +1,58 @@
+"""Colours and small parts that the docks share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Colours of meaning, as "#rrggbb", readable (4.5 to 1) on a theme's background."""
+
+    text: str
+    faint: str
+    bar: str
+    accent: str
+    warning: str
+    error: str
+
+
+DARK = Colours("#f0f1f2", "#a9afb8", "#6f7b8c", "#8fb0ff", "#f2b84b", "#ff8f85")
+LIGHT = Colours("#1e1e21", "#5b5a5c", "#a19d99", "#2c51b8", "#8a4b00", "#a8071a")
+
+
+def colours_of(viewer: Any) -> Colours:
+    """The colours that fit the viewer's theme."""
+    return LIGHT if get_theme(viewer.theme).type == "light" else DARK
+
+
+class WheelGuard(QObject):
+    """Leaves the wheel to the scroll area until a control was chosen on purpose."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Swallow wheel events over a control without the keyboard focus."""
+        if event.type() != QEvent.Type.Wheel or watched.hasFocus():  # type: ignore[attr-defined]
+            return False
+        event.ignore()
+        return True
+
+
+def sentence_label(name: str) -> QLabel:
+    """A label for sentences: wraps, can be copied, has an accessible name."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setAccessibleName(name)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return label
+
+
+def named(widget: QWidget, name: str, tip: str) -> QWidget:
+    """Give `widget` its accessible name and tooltip."""
+    widget.setAccessibleName(name)
+    widget.setToolTip(tip)
+    return widget

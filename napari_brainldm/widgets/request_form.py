@@ -1,0 +1,186 @@
+"""The form of a Request: conditions from a card, seed, sampler."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_brainldm.engine.renderer import SAMPLERS
+from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
+from napari_brainldm.widgets.condition_rows import Row, row_of
+from napari_brainldm.widgets.looks import Colours, named
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
+
+LAST_SEED = 2**31 - 1  # what a QSpinBox can show
+
+
+class SeedRow(QWidget):
+    """The seed, locked by default, so that only the conditions' effect is seen."""
+
+    moved = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.box = QSpinBox()
+        self.box.setRange(0, LAST_SEED)
+        self.box.setKeyboardTracking(False)
+        self.lock = QCheckBox("Lock")
+        self.lock.setChecked(True)
+        self.new = QPushButton("New")
+        named(self.box, "Seed", "Which noise the picture starts from")
+        tip = "Keep the same noise, so that only the conditions change the picture"
+        named(self.lock, "Lock the seed", tip)
+        named(self.new, "New seed", "Draw another brain with the same conditions")
+        self.box.valueChanged.connect(self.moved)
+        self.new.clicked.connect(self.draw)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(QLabel("Seed"))
+        layout.addWidget(self.box, 1)
+        layout.addWidget(self.lock)
+        layout.addWidget(self.new)
+
+    def draw(self) -> None:
+        """Show another seed."""
+        self.box.setValue(secrets.randbelow(LAST_SEED))
+
+
+class SamplerForm(QWidget):
+    """Solver, steps, guidance, and whether pictures follow the hand."""
+
+    moved = Signal()
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        self.sampler, self.steps = QComboBox(), QSpinBox()
+        self.guidance, self.live = QDoubleSpinBox(), QCheckBox("Live preview")
+        self.sampler.addItems(SAMPLERS)
+        self.steps.setRange(1, card.schedule.steps)
+        self.guidance.setRange(0.0, 10.0)
+        self.guidance.setSingleStep(0.5)
+        self.guidance.setEnabled(bool(card.denoiser and card.denoiser.droppable))
+        self.live.setChecked(True)
+        self.set_defaults()
+        self._explain()
+        self._lay_out()
+        self.sampler.currentIndexChanged.connect(self.moved)
+        for box in (self.steps, self.guidance):
+            box.setKeyboardTracking(False)
+            box.valueChanged.connect(self.moved)
+
+    def set_defaults(self) -> None:
+        """Show the sampler that a Request has by itself."""
+        request = Request()
+        self.sampler.setCurrentText(request.sampler.name)
+        self.steps.setValue(request.sampler.steps)
+        self.guidance.setValue(request.guidance)
+
+    def value(self) -> Sampler:
+        """The sampler asked for."""
+        return Sampler(self.sampler.currentText(), self.steps.value())
+
+    def _explain(self) -> None:
+        named(self.sampler, "Sampler", "How the denoiser is followed to the picture")
+        named(self.steps, "Steps", "Denoising steps: more is slower and finer")
+        tip = "How strongly the conditions are pressed upon the picture; 1 is off"
+        if not self.guidance.isEnabled():
+            tip = "This checkpoint was trained without dropped conditions"
+        named(self.guidance, "Guidance", tip)
+        named(self.live, "Live preview", "Show quick pictures while a slider moves")
+
+    def _lay_out(self) -> None:
+        layout = QFormLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addRow("Sampler", self.sampler)
+        layout.addRow("Steps", self.steps)
+        layout.addRow("Guidance", self.guidance)
+        layout.addRow("", self.live)
+
+
+class RequestForm(QWidget):
+    """Everything that makes a Request, for one card."""
+
+    moved = Signal()  # a value changed, perhaps under a moving hand
+    released = Signal()  # the hand let go
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        self.rows: dict[str, Row] = {c.name: row_of(c) for c in card.vocabulary}
+        self.seed, self.sampler = SeedRow(), SamplerForm(card)
+        self.advanced = QCollapsible("Advanced")
+        self.advanced.addWidget(self.sampler)
+        for part in (self.advanced, self.advanced.content()):
+            part.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
+        self.reset = QPushButton("Reset conditions")
+        named(self.reset, "Reset conditions", "Back to the training medians")
+        self.reset.clicked.connect(self._on_reset_clicked)
+        self._lay_out()
+        for part in (*self.rows.values(), self.seed, self.sampler):
+            part.moved.connect(self.moved)
+        for row in self.rows.values():
+            row.released.connect(self.released)
+
+    @property
+    def dragging(self) -> bool:
+        """Whether any slider is held."""
+        return any(row.dragging for row in self.rows.values())
+
+    @property
+    def live(self) -> bool:
+        """Whether quick pictures follow the hand."""
+        return self.sampler.live.isChecked()
+
+    def request(self) -> Request:
+        """What the controls say."""
+        values = {name: row.value() for name, row in self.rows.items()}
+        return Request(
+            Conditions.of(values),
+            Seed(self.seed.box.value()),
+            sampler=self.sampler.value(),
+            guidance=self.sampler.guidance.value(),
+        )
+
+    def set_colours(self, colours: Colours) -> None:
+        """Follow the theme."""
+        for row in self.rows.values():
+            row.set_colours(colours)
+
+    def renew_seed(self) -> None:
+        """Draw a seed if it is not locked, without a signal."""
+        if not self.seed.lock.isChecked():
+            blocked = self.seed.blockSignals(True)
+            self.seed.draw()
+            self.seed.blockSignals(blocked)
+
+    def _on_reset_clicked(self) -> None:
+        for row in self.rows.values():
+            row.set_value(row.covariate.reference)
+        self.moved.emit()  # once: several sliders are one picture
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 6, 0)
+        layout.setSpacing(10)
+        for row in self.rows.values():
+            layout.addWidget(row)
+        layout.addWidget(self.seed)
+        layout.addWidget(self.reset)
+        layout.addWidget(self.advanced)
+        layout.addStretch(1)

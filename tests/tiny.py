@@ -1,0 +1,53 @@
+"""A tiny brain LDM with random weights: real networks, real road, no training."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_brainldm.engine.card import Card, Covariate, Histogram, ScheduleSpec
+from napari_brainldm.engine.checkpoint import Checkpoint
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.volume import mni_grid
+
+VOCABULARY = (
+    Covariate("age", "Age", "years", "Age at the scan.", 20, 90, 55.0),
+    Covariate("sex", "Sex", reference="F", categories=("F", "M")),
+    Covariate(
+        "ventricles",
+        "Lateral ventricles",
+        "ml",
+        low=7,
+        high=67,
+        reference=20.0,
+        histogram=Histogram(7, 67, (5, 9, 4, 1)),
+    ),
+    Covariate("brain", "Brain volume", "ml", low=900, high=1500, reference=1200.0),
+)
+
+
+def tiny_checkpoint(droppable: bool = True, conditional: bool = True) -> Checkpoint:
+    """8 mm pictures, 2-channel latents of 10 x 12 x 10, weights drawn from seed 0."""
+    size = len(VOCABULARY) if conditional else 0
+    card = Card(
+        kind="brain-ldm",
+        name="Tiny",
+        grid=mni_grid(8.0),
+        autoencoder=AutoencoderSpec((8, 16), 2, 1, 8),
+        denoiser=UNetSpec(
+            (16, 32), (False, True), (0, 16), 1, 8, 2, size, droppable and conditional
+        ),
+        schedule=ScheduleSpec(prediction="v"),
+        latent_scale=0.5,
+        vocabulary=VOCABULARY if conditional else (),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        autoencoder, denoiser = card.autoencoder.build(), card.denoiser.build()
+        tensors = {f"autoencoder.{k}": v for k, v in autoencoder.state_dict().items()}
+        # MONAI starts the last convolutions at zero, which would hide every condition
+        tensors |= {
+            f"denoiser.{k}": v + 0.02 * torch.randn(v.shape)
+            for k, v in denoiser.state_dict().items()
+        }
+    return Checkpoint(card, tensors)

@@ -1,0 +1,58 @@
+"""Phantoms and docks for the tests of the window."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_brainldm.engine.volume import Volume
+
+pytest.importorskip("napari")
+
+
+@pytest.fixture
+def phantom() -> Volume:
+    """20 x 24 x 16 voxels of 2 mm, RAS: a dim body, a bright lump right-front-top."""
+    data = np.zeros((20, 24, 16), np.float32)
+    data[2:18, 2:22, 2:14] = 0.3
+    data[14:17, 18:21, 10:13] = 1.0
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-19.0, -41.0, -10.0)
+    return Volume(data, affine)
+
+
+@pytest.fixture
+def make_dock(
+    make_napari_viewer_proxy: Any, qtbot: Any, tiny_checkpoint: Path
+) -> Iterator[Callable[[], Any]]:
+    """Make an ExploreDock in a new viewer, its first picture already shown."""
+    from napari_brainldm.widgets.explore import ExploreDock
+
+    docks = []
+
+    def make(**options: Any) -> Any:
+        viewer = make_napari_viewer_proxy(**options)
+        dock = ExploreDock(viewer, tiny_checkpoint)
+        viewer.window.add_dock_widget(dock, name="Explore")
+        docks.append(dock)
+        settle(qtbot, dock)
+        assert dock.desk.layer is not None
+        return dock
+
+    yield make
+    for dock in docks:
+        dock.desk.close()
+    docks.clear()
+    gc.collect()
+
+
+def settle(qtbot: Any, dock: Any) -> None:
+    """Wait until the dock has nothing more to do."""
+    qtbot.waitUntil(
+        lambda: not dock.settle.isActive() and not dock.desk.busy, timeout=60_000
+    )

@@ -1,0 +1,81 @@
+"""Pictures of the docks for the documentation, from a real window.
+
+Needs a display (a virtual one will do: `xvfb-run -a python tools/screenshots.py`);
+writes docs/images/explore_2d.png and explore_3d.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import napari  # noqa: TID251
+from qtpy.QtWidgets import QApplication  # noqa: TID251
+
+from napari_brainldm.widgets.explore import ExploreDock  # noqa: TID251
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+
+
+def main() -> None:
+    """Open the viewer, move the sliders, save what is seen."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, help="default: the bundled one")
+    parser.add_argument("--theme", default="dark", help="dark or light")
+    parser.add_argument("--folder", type=Path, default=IMAGES)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    viewer = napari.Viewer(show=True, show_welcome_screen=False)
+    viewer.theme = options.theme
+    viewer.window.resize(1400, 900)
+    dock = ExploreDock(viewer, options.checkpoint)
+    viewer.window.add_dock_widget(dock, name="Explore (Brain LDM)", area="right")
+    shoot(viewer, dock, options.folder)
+    viewer.close()
+
+
+def shoot(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:
+    """Move the sliders and save a slice and a 3D view."""
+    wait(lambda: dock.desk.layer is not None and not dock.desk.busy)
+    move(dock, 0, 0.55)
+    move(dock, 2, 0.86)
+    wait(lambda: not dock.settle.isActive() and not dock.desk.busy)
+    viewer.reset_view()
+    save(viewer, folder / "explore_2d.png")
+    viewer.dims.ndisplay = 3
+    viewer.reset_view()
+    viewer.scene.camera.set_view_direction((-0.45, -0.8, -0.4), (1.0, 0.0, 0.0))
+    save(viewer, folder / "explore_3d.png")
+
+
+def move(dock: ExploreDock, place: int, share: float) -> None:
+    """Drag the slider of the covariate at `place` to `share` of its length."""
+    assert dock.form is not None
+    rows = list(dock.form.rows.values())
+    if place < len(rows) and hasattr(rows[place], "slider"):
+        slider = rows[place].slider
+        low, high = slider.minimum(), slider.maximum()
+        slider.setValue(low + share * (high - low))
+
+
+def save(viewer: napari.Viewer, path: Path) -> None:
+    """Let the window draw itself, then save it with its docks."""
+    end = time.monotonic() + 1.0
+    wait(lambda: time.monotonic() > end)
+    viewer.window.screenshot(str(path), canvas_only=False, flash=False)
+
+
+def wait(done: Callable[[], bool], seconds: float = 600.0) -> None:
+    """Run the event loop until `done`."""
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            raise SystemExit("The picture did not come; see the log above.")
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main()

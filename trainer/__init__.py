@@ -1,0 +1,1 @@
+"""Headless trainer: cohorts, training stages, evaluation. Never Qt, never napari."""

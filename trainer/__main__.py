@@ -1,0 +1,106 @@
+"""`python -m trainer cohort | train STAGE | evaluate TABLE | generate`.
+
+argparse, not tyro: a bare GPU machine runs the trainer from a source folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from napari_brainldm.engine.request import EngineError
+from trainer.config import RunConfig, load_config
+from trainer.evaluate.run import TABLES, evaluate
+from trainer.generate import generate
+from trainer.runs import STAGES, last_checkpoint, train_stage, write
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 when it was done, 2 with a sentence when it could not be."""
+    options = _parser().parse_args(arguments)
+    try:
+        for line in options.run(options):
+            print(line, flush=True)
+    except EngineError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    cohort = _command(commands, "cohort", _cohort, "write the simulated cohort (BIDS)")
+    cohort.add_argument("--out", help="folder; default: data.dataset of the config")
+    cohort.add_argument("--subjects", type=int, help="number of subjects")
+    cohort.add_argument("--template", help="template pack (.safetensors), else built")
+    train = _command(commands, "train", _train, "train one stage")
+    train.add_argument("stage", choices=STAGES)
+    train.add_argument(
+        "--resume", action="store_true", help="go on from the saved state"
+    )
+    train.add_argument("--device", default="", help="cpu, cuda ...; default: the best")
+    table = _command(commands, "evaluate", _evaluate, "measure a checkpoint")
+    table.add_argument("table", choices=TABLES)
+    table.add_argument("--checkpoint", help="default: the last stage's of the run")
+    table.add_argument("--n", type=int, default=100, help="pictures to make")
+    many = _command(commands, "generate", _generate, "make the pictures of a plan")
+    many.add_argument(
+        "--plan",
+        required=True,
+        help="TSV: one row per picture, a column "
+        "per condition, optional columns participant_id and seed",
+    )
+    many.add_argument("--checkpoint", help="default: the last stage's of the run")
+    many.add_argument(
+        "--out", required=True, help="folder of the BIDS dataset to write"
+    )
+    return parser
+
+
+def _command(commands, name, run, text) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    parser.add_argument("--config", default="demo.toml", help="TOML file; demo.toml")
+    parser.add_argument("--workers", type=int, default=2, help="processes; 2")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _config(options: argparse.Namespace) -> RunConfig:
+    return load_config(Path(options.config))
+
+
+def _cohort(options: argparse.Namespace) -> Iterator[str]:
+    config = _config(options)
+    if options.subjects is not None:
+        config = replace(
+            config, cohort=replace(config.cohort, subjects=options.subjects)
+        )
+    out = options.out or config.data.dataset
+    return write(config, out, options.template or "", options.workers)
+
+
+def _train(options: argparse.Namespace) -> Iterator[str]:
+    config = _config(options)
+    return train_stage(
+        config, options.stage, options.resume, options.device, options.workers
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> Iterator[str]:
+    config = _config(options)
+    path = Path(options.checkpoint) if options.checkpoint else last_checkpoint(config)
+    return evaluate(config, options.table, path, options.n)
+
+
+def _generate(options: argparse.Namespace) -> Iterator[str]:
+    config = _config(options)
+    path = Path(options.checkpoint) if options.checkpoint else last_checkpoint(config)
+    return generate(path, Path(options.plan), Path(options.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Run configs: TOML into frozen dataclasses; an unknown key is an error."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from napari_brainldm.engine.card import Intensity, ScheduleSpec
+from napari_brainldm.engine.frozen import from_plain
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.request import EngineError
+from trainer.data.cohort import CohortConfig
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a column of participants.tsv becomes a covariate of the vocabulary.
+
+    Attributes
+    ----------
+    name, title, unit, description
+        As the card shows them.
+    column
+        Column of participants.tsv (or sessions.tsv, which goes first).
+    scale
+        Multiplies the number, e.g. 0.001 for mm3 to ml.
+    per_head
+        Column of the intracranial volume: the number is divided by it and multiplied
+        by its mean over the training set (brain volume normalised for head size).
+    categories
+        For a categorical covariate: the names, in the order of their codes.
+    coding
+        Value in the table to category, e.g. {"1" = "M", "2" = "F"}; empty when equal.
+    """
+
+    name: str
+    title: str
+    column: str
+    unit: str = ""
+    description: str = ""
+    scale: float = 1.0
+    per_head: str = ""
+    categories: tuple[str, ...] = ()
+    coding: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The training data: a BIDS dataset with T1w scans and a participants table.
+
+    Attributes
+    ----------
+    dataset
+        Folder of the BIDS dataset, relative to where the trainer is run.
+    voxel_mm, shape
+        The model's grid; an empty shape takes the MNI grid of `voxel_mm`.
+    held_out
+        Fraction of the subjects never trained on.
+    seed
+        Of the split by subject.
+    flips
+        Also train on left-right mirrored brains.
+    """
+
+    dataset: str = "runs/cohort"
+    voxel_mm: float = 2.0
+    shape: tuple[int, ...] = ()
+    held_out: float = 0.15
+    seed: int = 0
+    flips: bool = True
+    covariates: tuple[Column, ...] = ()
+    intensity: Intensity = field(default_factory=Intensity)
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """One run of the training loop.
+
+    Attributes
+    ----------
+    steps
+        Optimizer steps.
+    batch, accumulate
+        Samples per step over all processes = batch * accumulate.
+    learning_rate, warmup
+        Peak rate of AdamW; steps of linear warm-up, then cosine decay to a tenth.
+    ema
+        Decay of the averaged weights that are saved; 0 saves the raw ones.
+    precision
+        "no" or "bf16" (autocast).
+    save_every, log_every, picture_every
+        Steps between states for resume, log lines, sample pictures.
+    clip
+        Largest norm of the gradient.
+    """
+
+    steps: int = 1000
+    batch: int = 1
+    accumulate: int = 1
+    learning_rate: float = 1e-4
+    warmup: int = 50
+    ema: float = 0.999
+    precision: str = "bf16"
+    seed: int = 0
+    save_every: int = 250
+    log_every: int = 25
+    picture_every: int = 500
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Stage autoencoder: L1 + perceptual + patch-adversarial + KL (Pinaya 2022, 2.2).
+
+    Attributes
+    ----------
+    kl, perceptual, adversarial
+        Weights of the losses beside L1 (weight 1); 0 switches one off.
+    adversarial_start
+        Step from which the discriminator plays.
+    features
+        Local MedicalNet ResNet weights (.pth) for the perceptual loss.
+    """
+
+    spec: AutoencoderSpec = field(default_factory=AutoencoderSpec)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    kl: float = 1e-6
+    perceptual: float = 0.0
+    adversarial: float = 0.0
+    adversarial_start: int = 0
+    features: str = ""
+
+
+@dataclass(frozen=True)
+class LdmConfig:
+    """Stage ldm: the conditional denoiser on the autoencoder's latents.
+
+    Attributes
+    ----------
+    drop
+        Fraction of samples whose conditions are dropped, for guidance.
+    """
+
+    spec: UNetSpec = field(default_factory=UNetSpec)
+    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    drop: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run: name and folder, data, and one section per stage."""
+
+    name: str
+    out: str
+    data: DataConfig = field(default_factory=DataConfig)
+    cohort: CohortConfig = field(default_factory=CohortConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    ldm: LdmConfig = field(default_factory=LdmConfig)
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a TOML file; a bare name is looked up among the shipped configs.
+
+    Raises
+    ------
+    EngineError
+        If the file is missing, not TOML, or has an unknown, missing or mistyped entry.
+    """
+    found = path if path.is_file() else _shipped(path)
+    try:
+        plain = tomllib.loads(found.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EngineError(
+            f"{found} is not a TOML file ({error}). Correct that line."
+        ) from error
+    return from_plain(RunConfig, plain, found.name)
+
+
+def _shipped(path: Path) -> Path:
+    folder = Path(__file__).parent / "configs"
+    found = folder / path.name
+    if path.parent != Path() or not found.is_file():
+        shipped = ", ".join(sorted(p.name for p in folder.glob("*.toml")))
+        raise EngineError(
+            f"There is no config {path}. Give a TOML file or one of the shipped "
+            f"configs: {shipped}."
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Data sets: BIDS folders, the simulated cohort, connectivity."""

@@ -1,0 +1,212 @@
+"""Any BIDS dataset with T1w scans and a participants table, split by subject."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_brainldm.engine.request import EngineError, Value
+
+if TYPE_CHECKING:
+    from trainer.config import Column, DataConfig
+
+MISSING = ("", "n/a", "nan", "NaN", "NA")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One T1w scan and the covariates of its subject at that visit."""
+
+    subject: str
+    session: str
+    path: Path
+    covariates: tuple[tuple[str, Value], ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The scans of a dataset, split by subject.
+
+    Attributes
+    ----------
+    train, held_out
+        Scans of the two groups of subjects.
+    head_size
+        Mean intracranial volume of the training scans in ml; 0 when no covariate is
+        normalised by it.
+    """
+
+    train: tuple[Entry, ...]
+    held_out: tuple[Entry, ...]
+    head_size: float
+
+
+def read_dataset(config: DataConfig) -> Dataset:
+    """Index the dataset, map its table to the vocabulary and split it by subject.
+
+    Raises
+    ------
+    EngineError
+        If there is no such dataset, table or column, or a value cannot be read.
+    """
+    root = Path(config.dataset)
+    rows = _participants(root)
+    scans = _scans(root)
+    if not scans:
+        raise EngineError(
+            f"{root} holds no T1w scan in BIDS layout. Give a dataset with files like "
+            "sub-01/anat/sub-01_T1w.nii.gz."
+        )
+    found = [(s, row) for s in scans if (row := _row(root, rows, s)) is not None]
+    _check_columns(root, config.covariates, found)
+    complete = [(s, row) for s, row in found if not _is_missing(config.covariates, row)]
+    held = _held_out({s.subject for s, _ in complete}, config)
+    head = _head_size(config, [row for s, row in complete if s.subject not in held])
+    entries = [_entry(config, s, row, head) for s, row in complete]
+    return Dataset(
+        tuple(e for e in entries if e.subject not in held),
+        tuple(e for e in entries if e.subject in held),
+        head,
+    )
+
+
+@dataclass(frozen=True)
+class _Scan:
+    subject: str
+    session: str
+    path: Path
+
+
+def _scans(root: Path) -> list[_Scan]:
+    import bids2table
+
+    table = bids2table.index_dataset(root)
+    rows = table.select(["sub", "ses", "suffix", "ext", "datatype", "path"]).to_pylist()
+    return [
+        _Scan(
+            f"sub-{r['sub']}", f"ses-{r['ses']}" if r["ses"] else "", root / r["path"]
+        )
+        for r in sorted(rows, key=lambda r: str(r["path"]))
+        if r["datatype"] == "anat"
+        and r["suffix"] == "T1w"
+        and r["ext"] in (".nii.gz", ".nii")
+        and not r["path"].startswith("derivatives")
+    ]
+
+
+def _table(path: Path, key: str) -> dict[str, dict[str, str]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if rows and key not in rows[0]:
+        raise EngineError(
+            f"{path} has no column {key!r}, found {', '.join(rows[0])}. "
+            "Add that column."
+        )
+    return {row[key]: row for row in rows}
+
+
+def _participants(root: Path) -> dict[str, dict[str, str]]:
+    path = root / "participants.tsv"
+    if not path.is_file():
+        raise EngineError(
+            f"{root} has no participants.tsv, so nothing says the covariates. "
+            "Give the folder of a BIDS dataset with that table."
+        )
+    return _table(path, "participant_id")
+
+
+def _row(
+    root: Path, rows: Mapping[str, Mapping[str, str]], scan: _Scan
+) -> Mapping[str, str] | None:
+    """The subject's row, with the visit's own values over it; None if not listed."""
+    row = rows.get(scan.subject)
+    sessions = root / scan.subject / f"{scan.subject}_sessions.tsv"
+    if row is None or not scan.session or not sessions.is_file():
+        return row
+    return {**row, **_table(sessions, "session_id").get(scan.session, {})}
+
+
+def _check_columns(
+    root: Path, columns: Iterable[Column], found: list[tuple[_Scan, Mapping[str, str]]]
+) -> None:
+    if not found:
+        raise EngineError(
+            f"No scan of {root} belongs to a participant_id of its participants.tsv. "
+            "Write the ids as in the folder names (sub-01)."
+        )
+    there = found[0][1]
+    for name in (n for c in columns for n in (c.column, c.per_head) if n):
+        if name not in there:
+            raise EngineError(
+                f"participants.tsv of {root} has no column {name!r}; it has "
+                f"{', '.join(there)}. Map the covariate to one of these in the config."
+            )
+
+
+def _is_missing(columns: Iterable[Column], row: Mapping[str, str]) -> bool:
+    return any(row[n] in MISSING for c in columns for n in (c.column, c.per_head) if n)
+
+
+def _held_out(subjects: set[str], config: DataConfig) -> set[str]:
+    order = sorted(subjects)
+    count = round(config.held_out * len(order))
+    chosen = np.random.default_rng(config.seed).permutation(len(order))[:count]
+    return {order[i] for i in chosen}
+
+
+def _head_size(config: DataConfig, rows: list[Mapping[str, str]]) -> float:
+    """Mean of the column that covariates are normalised by, in their unit."""
+    columns = [c for c in config.covariates if c.per_head]
+    if not columns:
+        return 0.0
+    column = columns[0]
+    sizes = [_number(column.per_head, row[column.per_head]) for row in rows]
+    return float(np.mean(sizes)) * column.scale
+
+
+def _entry(
+    config: DataConfig, scan: _Scan, row: Mapping[str, str], head: float
+) -> Entry:
+    values = tuple((c.name, _value(c, row, head)) for c in config.covariates)
+    return Entry(scan.subject, scan.session, scan.path, values)
+
+
+def _value(column: Column, row: Mapping[str, str], head: float) -> Value:
+    text = row[column.column]
+    if column.categories:
+        return _category(column, text)
+    number = _number(column.column, text) * column.scale
+    if not column.per_head:
+        return number
+    return (
+        number * head / (_number(column.per_head, row[column.per_head]) * column.scale)
+    )
+
+
+def _category(column: Column, text: str) -> str:
+    name = column.coding.get(text, text)
+    if name not in column.categories:
+        raise EngineError(
+            f"The column {column.column!r} holds {text!r}; known are "
+            f"{', '.join(column.categories)}. Map it under `coding` in the config."
+        )
+    return name
+
+
+def _number(column: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise EngineError(
+            f"The column {column!r} holds {text!r} where a number is needed. "
+            "Correct the table, or write n/a to leave that subject out."
+        )
+    return number

@@ -1,0 +1,364 @@
+"""A simulated cohort on disk: a BIDS data set of phantoms with their truth.
+
+Every file is written under another name first and then renamed, and a person counts as
+done when the record, written last, is there: an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.volume import Affine, mni_grid
+from trainer.data.phantom import Looks, Simulated, simulate
+from trainer.data.population import (
+    PopulationConfig,
+    Subject,
+    Visit,
+    draw_subject,
+    visits,
+)
+from trainer.data.template import (
+    STRUCTURES,
+    TemplatePack,
+    build_template,
+    load_template,
+    rounded,
+    save_template,
+)
+
+_UINT8_LEVELS = 255.0
+VOLUME_COLUMNS = ("ventricles_ml", "brain_ml", "hippocampus_ml", "icv_ml")
+_COLUMNS = ("participant_id", "age", "sex", "diagnosis", *VOLUME_COLUMNS)
+_DESCRIPTIONS = {
+    "age": {"Description": "Age at the first visit", "Units": "years"},
+    "sex": {"Levels": {"F": "female", "M": "male"}},
+    "diagnosis": {
+        "Levels": {
+            "CN": "cognitively normal",
+            "MCI": "mild cognitive impairment",
+            "AD": "Alzheimer's disease",
+        }
+    },
+    "ventricles_ml": {"Description": "Both lateral ventricles", "Units": "ml"},
+    "brain_ml": {
+        "Description": "Gray and white matter with cerebellum and brain stem, "
+        "without ventricles and CSF",
+        "Units": "ml",
+    },
+    "hippocampus_ml": {"Description": "Both hippocampi", "Units": "ml"},
+    "icv_ml": {"Description": "Intracranial volume", "Units": "ml"},
+}
+
+
+_README = """Simulated brain MRI: nobody was scanned.
+
+Every picture is the MNI152 template (copyright 1993-2009 Louis Collins, McConnell
+Brain Imaging Centre, McGill University) with the structures of the Desikan-Killiany
+aparc+aseg map (FreeSurfer licence, research use), bent to volumes drawn from
+published population figures: NiChart centile curves (cognitively normal, from 45
+years), IXI (20 to 35), and published effects and yearly rates of Alzheimer's disease.
+
+participants.tsv: volumes in ml as realised in the picture of the first visit.
+derivatives/labels: true structures. derivatives/noisefree: pictures without noise and
+bias field. derivatives/records: per person, what was asked for and what came out.
+cohort.json: the settings; the same settings make the same files.
+"""
+
+
+@dataclass(frozen=True)
+class CohortConfig:
+    """Everything that makes a simulated cohort what it is.
+
+    Attributes
+    ----------
+    seed
+        Same seed, same cohort, whatever the number of workers.
+    subjects
+        Number of people.
+    voxel_mm
+        Edge of the voxels; 2.0 gives 80 x 96 x 80 voxels.
+    visits
+        Scans of each person.
+    years
+        Years between two visits.
+    population
+        Ages, diagnoses and how much people differ in volumes.
+    looks
+        Anatomy beside the volumes, contrast, bias field and noise.
+    """
+
+    seed: int = 0
+    subjects: int = 100
+    voxel_mm: float = 2.0
+    visits: int = 1
+    years: float = 1.0
+    population: PopulationConfig = field(default_factory=PopulationConfig)
+    looks: Looks = field(default_factory=Looks)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a cohort is: people done of all, and who was done last."""
+
+    done: int
+    total: int
+    participant: str = ""
+
+
+def write_cohort(
+    config: CohortConfig,
+    folder: Path | str,
+    workers: int = 2,
+    template: TemplatePack | None = None,
+) -> Iterator[Progress]:
+    """Write the cohort of `config` as a BIDS data set; yield after each person.
+
+    People already complete in `folder` are kept. With one worker everything runs in
+    this process, with more in processes of their own; the files are the same.
+    """
+    root = Path(folder)
+    _check(config, root)
+    # rounded: workers read the pack from a file
+    pack = rounded(template or build_template(mni_grid(config.voxel_mm)))
+    _write_head(config, root)
+    waiting = [i for i in range(config.subjects) if not _record(root, i).exists()]
+    done = config.subjects - len(waiting)
+    yield Progress(done, config.subjects)
+    for index in _written(config, root, pack, waiting, workers):
+        done += 1
+        yield Progress(done, config.subjects, participant(index))
+    _write_tables(config, root)
+
+
+def participant(index: int) -> str:
+    """BIDS name of person `index`, from sub-0001."""
+    return f"sub-{index + 1:04d}"
+
+
+def write_subject(
+    config: CohortConfig, root: Path, pack: TemplatePack, index: int
+) -> None:
+    """Simulate and write every visit of person `index`; the record comes last."""
+    subject = draw_subject(config.population, config.seed, index)
+    rows = [
+        _write_visit(config, root, pack, subject, visit)
+        for visit in visits(subject, config.visits, config.years)
+    ]
+    if config.visits > 1:
+        name = participant(index)
+        _write_text(root / name / f"{name}_sessions.tsv", _tsv(list(rows[0]), rows))
+    row = {
+        "participant_id": participant(index),
+        "age": subject.age,
+        "sex": subject.sex,
+        "diagnosis": subject.diagnosis,
+        **{column: rows[0][column] for column in VOLUME_COLUMNS},
+    }
+    record = {"participant": row, "asked": asdict(subject), "sessions": rows}
+    _write_json(_record(root, index), record)
+
+
+def _check(config: CohortConfig, root: Path) -> None:
+    """Refuse a folder that holds another cohort."""
+    if config.subjects < 1 or config.visits < 1:
+        raise EngineError(
+            f"The cohort asks for {config.subjects} subjects with {config.visits} "
+            "visits each. Both must be at least 1."
+        )
+    path = root / "cohort.json"
+    if path.exists() and json.loads(path.read_text()) != _plain(config):
+        raise EngineError(
+            f"{root} already holds a cohort made with other settings (cohort.json). "
+            "Choose an empty folder, or the same settings to complete it."
+        )
+
+
+def _plain(config: CohortConfig) -> dict[str, Any]:
+    """Nested plain values of `config`, as JSON gives them back."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def _written(
+    config: CohortConfig,
+    root: Path,
+    pack: TemplatePack,
+    waiting: Sequence[int],
+    workers: int,
+) -> Iterator[int]:
+    """Write the people of `waiting`; yield each index when its files are there."""
+    if workers <= 1 or len(waiting) <= 1:
+        for index in waiting:
+            write_subject(config, root, pack, index)
+            yield index
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "template.safetensors"
+        save_template(pack, path)
+        yield from _in_processes(config, root, path, waiting, workers)
+
+
+def _in_processes(
+    config: CohortConfig,
+    root: Path,
+    template: Path,
+    waiting: Sequence[int],
+    workers: int,
+) -> Iterator[int]:
+    # spawn: forking a process that has used torch's threads can lock up
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _one_thread)
+    try:
+        jobs = {
+            pool.submit(_write_from_file, config, root, template, index): index
+            for index in waiting
+        }
+        while jobs:
+            for job in wait(jobs, return_when=FIRST_COMPLETED).done:
+                job.result()
+                yield jobs.pop(job)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _write_from_file(
+    config: CohortConfig, root: Path, template: Path, index: int
+) -> None:
+    write_subject(config, root, load_template(template), index)
+
+
+# One visit ----------------------------------------------------------------------------
+
+
+def _write_visit(
+    config: CohortConfig, root: Path, pack: TemplatePack, subject: Subject, visit: Visit
+) -> dict[str, Any]:
+    """Write the files of one visit; return its row of sessions.tsv."""
+    scan = simulate(pack, subject, visit, config.seed, config.looks)
+    _write_pictures(config, root, scan, subject, visit)
+    volumes = {
+        column: round(getattr(scan.volumes, column), 3) for column in VOLUME_COLUMNS
+    }
+    return {"session_id": _session(visit), "age": visit.age, **volumes}
+
+
+def _write_pictures(
+    config: CohortConfig, root: Path, scan: Simulated, subject: Subject, visit: Visit
+) -> None:
+    """Picture, truth and labels of one scan, each with a sidecar."""
+    name = participant(subject.index)
+    parts = [name, _session(visit)] if config.visits > 1 else [name]
+    stem, inner = "_".join(parts), Path(*parts) / "anat"
+    derived, affine = root / "derivatives", scan.picture.affine
+    facts = {"Simulated": True, "Seed": config.seed, "VolumesMl": scan.structures_ml}
+    for base, voxels in (
+        (root / inner / f"{stem}_T1w", scan.picture.data),
+        (derived / "noisefree" / inner / f"{stem}_desc-noisefree_T1w", scan.truth.data),
+    ):
+        _write_nifti(base, _uint8(voxels), affine, 1 / _UINT8_LEVELS)
+        _write_json(base.with_name(base.name + ".json"), facts)
+    base = derived / "labels" / inner / f"{stem}_dseg"
+    _write_nifti(base, scan.labels, affine, 1.0)
+    _write_json(base.with_name(base.name + ".json"), facts)
+
+
+def _session(visit: Visit) -> str:
+    return f"ses-{visit.number + 1:02d}"
+
+
+def _uint8(picture: np.ndarray) -> np.ndarray:
+    """Intensities 0..1 as 0..255; what is not background stays above 0."""
+    levels = np.rint(picture * _UINT8_LEVELS).astype(np.uint8)
+    return np.where((picture > 0) & (levels == 0), np.uint8(1), levels)
+
+
+# Files --------------------------------------------------------------------------------
+
+
+def _write_nifti(base: Path, voxels: np.ndarray, affine: Affine, slope: float) -> None:
+    """Write voxels (i, j, k) uint8 as `base`.nii.gz with a fresh header."""
+    import gzip
+
+    import nibabel as nib
+
+    make: Any = nib.Nifti1Image  # nibabel is typed in part
+    image = make(voxels, affine)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(slope, 0.0)
+    # mtime 0: the same scan is the same bytes
+    packed = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
+    _write_bytes(base.with_name(base.name + ".nii.gz"), packed)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    _write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    _write_bytes(path, text.encode())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Write whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+def _tsv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["\t".join(columns)]
+    lines += ["\t".join(str(row[column]) for column in columns) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _record(root: Path, index: int) -> Path:
+    """Written last: a person with a record is complete."""
+    return root / "derivatives" / "records" / f"{participant(index)}.json"
+
+
+def _write_head(config: CohortConfig, root: Path) -> None:
+    """Description, settings and legends; present from the first moment on."""
+    made_by = [{"Name": "napari-brainldm simulated cohort", "Version": "1"}]
+    for folder, name, kind in (
+        (root, "Simulated brain MRI cohort", "raw"),
+        (root / "derivatives" / "labels", "Simulated cohort: labels", "derivative"),
+        (root / "derivatives" / "noisefree", "Simulated cohort: truth", "derivative"),
+    ):
+        facts = {"Name": name, "BIDSVersion": "1.10.0", "DatasetType": kind}
+        _write_json(
+            folder / "dataset_description.json", {**facts, "GeneratedBy": made_by}
+        )
+    legend = [{"index": n, "name": s[0]} for n, s in enumerate(STRUCTURES, start=1)]
+    _write_text(
+        root / "derivatives" / "labels" / "dseg.tsv", _tsv(("index", "name"), legend)
+    )
+    _write_json(root / "participants.json", _DESCRIPTIONS)
+    _write_text(root / "README", _README)
+    _write_json(root / "cohort.json", _plain(config))
+
+
+def _write_tables(config: CohortConfig, root: Path) -> None:
+    """participants.tsv from the records, in order."""
+    records = [
+        json.loads(_record(root, index).read_text()) for index in range(config.subjects)
+    ]
+    rows = [record["participant"] for record in records]
+    _write_text(root / "participants.tsv", _tsv(_COLUMNS, rows))

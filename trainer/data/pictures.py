@@ -1,0 +1,116 @@
+"""Pictures and latents of a dataset, prepared once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.volume import Array, Grid, Volume, mni_grid
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Intensity
+    from trainer.config import DataConfig
+    from trainer.data.bids import Entry
+
+Pictures = NDArray[np.float16]
+"""(N, i, j, k) in [0, 1], memory-mapped."""
+
+
+def model_grid(config: DataConfig) -> Grid:
+    """The MNI grid of `voxel_mm`, or one of `shape` with the same centre."""
+    grid = mni_grid(config.voxel_mm)
+    if not config.shape:
+        return grid
+    i, j, k = config.shape
+    affine = grid.matrix
+    affine[:3, 3] += config.voxel_mm * (np.array(grid.shape) - np.array([i, j, k])) / 2
+    return Grid((i, j, k), tuple(tuple(float(v) for v in row) for row in affine))
+
+
+def on_grid(path: Path, grid: Grid, intensity: Intensity) -> Array:
+    """One scan as the model sees it: (i, j, k) in [0, 1].
+
+    A scan that already lies on `grid` (a simulated cohort, a prepared dataset) is only
+    scaled in intensity; any other is conformed.
+    """
+    from napari_brainldm.engine.conform import conform, normalise
+    from napari_brainldm.engine.scan_file import load_volume
+
+    scan = load_volume(path)
+    if _same_space(scan, grid):
+        return normalise(scan.data, scan.data > 0, high=intensity.percentile)[0]
+    return conform(scan, grid, percentile=intensity.percentile).volume.data
+
+
+def _same_space(scan: Volume, grid: Grid) -> bool:
+    return scan.data.shape == grid.shape and bool(
+        np.allclose(scan.affine, grid.matrix, atol=1e-3)
+    )
+
+
+def prepare(
+    entries: Sequence[Entry],
+    grid: Grid,
+    intensity: Intensity,
+    folder: Path,
+    workers: int,
+) -> Iterator[int]:
+    """Put every scan on `grid` into one file in `folder`; yields how many are done.
+
+    Finished files are kept and found again by a digest of what they are made of. A scan
+    that cannot be conformed stops the run with its name and reason.
+    """
+    path = pictures_path(entries, grid, intensity, folder)
+    if path.is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    shape = (len(entries), *grid.shape)
+    store = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+    work = partial(_one, grid=grid, intensity=intensity)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for index, data in enumerate(pool.map(work, [e.path for e in entries])):
+            store[index] = data
+            yield index + 1
+    store.flush()
+    temporary.replace(path)
+
+
+def _one(path: Path, grid: Grid, intensity: Intensity) -> NDArray[np.float16]:
+    try:
+        return on_grid(path, grid, intensity).astype(np.float16)
+    except EngineError as error:
+        raise EngineError(f"{path}: {error}") from error
+
+
+def open_pictures(
+    entries: Sequence[Entry], grid: Grid, intensity: Intensity, folder: Path
+) -> Pictures:
+    """The pictures that `prepare` made, in the order of `entries`."""
+    found: Pictures = np.load(
+        pictures_path(entries, grid, intensity, folder), mmap_mode="r"
+    )
+    return found
+
+
+def pictures_path(
+    entries: Sequence[Entry], grid: Grid, intensity: Intensity, folder: Path
+) -> Path:
+    """File of the prepared pictures: named by what they are made of."""
+    sha = hashlib.sha256(repr((grid, intensity)).encode())
+    for entry in entries:
+        stat = entry.path.stat()
+        sha.update(
+            f"{entry.path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode()
+        )
+    return folder / f"pictures-{sha.hexdigest()[:16]}.npy"

@@ -1,0 +1,57 @@
+"""The card's vocabulary, from the covariates of the training set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_brainldm.engine.card import Covariate, Histogram
+from napari_brainldm.engine.request import Conditions
+
+if TYPE_CHECKING:
+    from trainer.config import Column
+    from trainer.data.bids import Entry
+
+BINS = 24
+
+
+def vocabulary(
+    columns: Sequence[Column], entries: Sequence[Entry]
+) -> tuple[Covariate, ...]:
+    """One covariate per column, with the range and histogram of `entries`."""
+    return tuple(
+        _covariate(c, [dict(e.covariates)[c.name] for e in entries]) for c in columns
+    )
+
+
+def _covariate(column: Column, values: Sequence[float | str]) -> Covariate:
+    if column.categories:
+        commonest = Counter(str(v) for v in values).most_common(1)[0][0]
+        return Covariate(
+            column.name,
+            column.title,
+            description=column.description,
+            reference=commonest,
+            categories=column.categories,
+        )
+    numbers = np.array([float(v) for v in values])
+    low, high = float(numbers.min()), float(numbers.max())
+    counts, _ = np.histogram(numbers, BINS, (low, high))
+    return Covariate(
+        column.name,
+        column.title,
+        column.unit,
+        column.description,
+        low,
+        high,
+        float(np.median(numbers)),
+        histogram=Histogram(low, high, tuple(int(n) for n in counts)),
+    )
+
+
+def conditions(entry: Entry) -> Conditions:
+    """The covariates of `entry` as a request states them."""
+    return Conditions.of(dict(entry.covariates))

@@ -1,0 +1,87 @@
+"""`python -m trainer evaluate TABLE`: figures as lines and as a JSON file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_brainldm.engine.checkpoint import load_checkpoint
+from napari_brainldm.engine.renderer import Renderer
+from napari_brainldm.engine.request import EngineError, Sampler
+from trainer.data.bids import Entry, read_dataset
+from trainer.data.pictures import on_grid
+from trainer.data.vocabulary import conditions
+from trainer.evaluate.brain_ldm import (
+    Unseen,
+    ask,
+    ceiling_figures,
+    condition_figures,
+    rebuilt_figures,
+)
+from trainer.evaluate.meter import Meter, calibrate
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.volume import Array
+    from trainer.config import RunConfig
+
+TABLES = ("brain-ldm",)
+CALIBRATED_ON = 100  # training scans the meter is fitted to
+
+
+def evaluate(config: RunConfig, table: str, path: Path, n: int) -> Iterator[str]:
+    """Measure the checkpoint `path` on the held-out subjects of the run's data."""
+    renderer = Renderer(load_checkpoint(path))
+    dataset = read_dataset(config.data)
+    unseen = [load_unseen(e, renderer.card) for e in dataset.held_out]
+    meter = calibrated(dataset.train[:CALIBRATED_ON], renderer.card)
+    figures = rebuilt_figures(renderer, unseen[:n]) | ceiling_figures(meter, unseen)
+    yield from _lines(figures)
+    wanted = [unseen[i % len(unseen)].conditions for i in range(n)]
+    asked = list(ask(renderer, meter, wanted, Sampler()))
+    held = condition_figures(asked)
+    yield from _lines(held)
+    result = {"table": table, "pictures": n, "checkpoint": renderer.checkpoint.sha256}
+    target = Path(config.out) / f"evaluate-{table}.json"
+    target.write_text(json.dumps(result | {"figures": figures | held}, indent=1))
+    yield f"Wrote {target}"
+
+
+def _lines(figures: dict[str, float]) -> list[str]:
+    return [f"{name:24s} {value:.4f}" for name, value in figures.items()]
+
+
+def load_unseen(entry: Entry, card: Card) -> Unseen:
+    """A held-out scan of a simulated cohort with its noise-free truth.
+
+    Both are scaled by the same rule; a dataset without truth is its own.
+    """
+    picture = on_grid(entry.path, card.grid, card.intensity)
+    return Unseen(picture, _truth(entry, card, picture), conditions(entry))
+
+
+def _truth(entry: Entry, card: Card, picture: Array) -> Array:
+    root = entry.path.parents[2 + bool(entry.session)]
+    name = entry.path.name.replace("_T1w", "_desc-noisefree_T1w")
+    inside = entry.path.parent.relative_to(root)
+    path = root / "derivatives" / "noisefree" / inside / name
+    return on_grid(path, card.grid, card.intensity) if path.is_file() else picture
+
+
+def calibrated(entries: Sequence[Entry], card: Card) -> Meter:
+    """The meter of the model's grid, fitted to `entries`."""
+    found = [dict(e.covariates) for e in entries]
+    if not found or not {"ventricles", "brain"} <= set(found[0]):
+        raise EngineError(
+            "This table measures ventricles and brain, but the dataset's covariates do "
+            "not hold both. Map their columns in the config."
+        )
+    pictures = [on_grid(e.path, card.grid, card.intensity) for e in entries]
+    ventricles, brain = (
+        np.array([float(c[name]) for c in found]) for name in ("ventricles", "brain")
+    )
+    return calibrate(pictures, ventricles, brain, card.grid)

@@ -1,0 +1,93 @@
+"""`python -m trainer generate`: the pictures of a plan, as a BIDS dataset."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_brainldm.engine.checkpoint import load_checkpoint, write_atomically
+from napari_brainldm.engine.export import MARK, export
+from napari_brainldm.engine.renderer import Renderer, finish
+from napari_brainldm.engine.request import Conditions, EngineError, Request, Seed
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
+
+OWN_COLUMNS = ("participant_id", "seed")
+
+
+def generate(checkpoint: Path, plan: Path, out: Path) -> Iterator[str]:
+    """Render every row of `plan` into the BIDS dataset `out`; yields lines.
+
+    Picture i depends on its row alone (its seed is the column `seed`, else i), so a
+    stopped run goes on where it was: pictures that are there are kept.
+    """
+    renderer = Renderer(load_checkpoint(checkpoint))
+    rows = read_plan(plan, renderer.card)
+    _write_description(renderer, out)
+    for index, (name, request) in enumerate(rows, start=1):
+        folder, stem = out / name / "anat", f"{name}_{MARK}"
+        if not (folder / f"{stem}_T1w.json").is_file():  # written after the picture
+            picture = finish(renderer.render(request))
+            export(renderer, request, picture, folder, stem)
+        yield f"{index} of {len(rows)}: {folder / stem}_T1w.nii.gz"
+    _write_participants(renderer.card, rows, out)
+
+
+def read_plan(plan: Path, card: Card) -> list[tuple[str, Request]]:
+    """Participant name and request of every row of a tab-separated table.
+
+    Raises
+    ------
+    EngineError
+        If the table is missing, empty, or holds a column or value the card does not
+        know.
+    """
+    if not plan.is_file():
+        raise EngineError(
+            f"There is no plan {plan}. Give a tab-separated table with a column per "
+            "condition and a row per picture."
+        )
+    with plan.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if not rows:
+        raise EngineError(f"The plan {plan} has no rows. Add a row per picture.")
+    return [_row(card, row, index) for index, row in enumerate(rows)]
+
+
+def _row(card: Card, row: Mapping[str, str], index: int) -> tuple[str, Request]:
+    name = row.get("participant_id") or f"sub-{index + 1:06d}"
+    seed = row.get("seed") or str(index)
+    if not seed.isdigit():
+        raise EngineError(
+            f"The plan's seed {seed!r} is not a whole number. Correct it."
+        )
+    given = {k: v for k, v in row.items() if k not in OWN_COLUMNS}
+    values = {k: card.parse(k, v) for k, v in given.items()}
+    return name, Request(card.complete(Conditions.of(values)), Seed(int(seed)))
+
+
+def _write_description(renderer: Renderer, out: Path) -> None:
+    plain = {
+        "Name": f"Synthetic brain MRI of {renderer.card.name}",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "napari-brainldm"}],
+        "Synthetic": True,
+        "Checkpoint": renderer.checkpoint.sha256,
+        "Notice": renderer.card.provenance.notice,
+    }
+    text = json.dumps(plain, indent=1)
+    write_atomically(out / "dataset_description.json", text.encode())
+
+
+def _write_participants(card: Card, rows: list[tuple[str, Request]], out: Path) -> None:
+    names = [c.name for c in card.vocabulary]
+    lines = ["\t".join(["participant_id", *names])]
+    for participant, request in rows:
+        values = request.conditions.as_dict()
+        lines.append("\t".join([participant, *(str(values[n]) for n in names)]))
+    write_atomically(out / "participants.tsv", ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,182 @@
+"""What each command of `python -m trainer` does: generators of lines to print."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_brainldm.engine.card import Card, Provenance
+from napari_brainldm.engine.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from napari_brainldm.engine.request import EngineError
+from trainer.data.bids import Dataset, Entry, read_dataset
+from trainer.data.cohort import write_cohort
+from trainer.data.latents import Latents, encode_latents, latents_path, open_latents
+from trainer.data.pictures import (
+    Pictures,
+    model_grid,
+    open_pictures,
+    pictures_path,
+    prepare,
+)
+from trainer.data.template import load_template
+from trainer.data.vocabulary import conditions, vocabulary
+from trainer.log import RunLog, duration
+from trainer.loop import Stage, train, trained
+from trainer.stages.autoencoder import AutoencoderStage
+from trainer.stages.ldm import LdmStage
+
+if TYPE_CHECKING:
+    from trainer.config import LoopConfig, RunConfig
+
+STAGES = ("autoencoder", "ldm")
+
+
+def train_stage(
+    config: RunConfig, stage: str, resume: bool, device: str, workers: int
+) -> Iterator[str]:
+    """Prepare the data, train `stage` and save its checkpoint into the run's folder."""
+    dataset = read_dataset(config.data)
+    yield f"{len(dataset.train)} scans to train on, {len(dataset.held_out)} held out"
+    yield from _prepare(config, dataset, workers)
+    if stage == "autoencoder":
+        running, loop = _autoencoder(config, dataset)
+    else:
+        running, loop = yield from _ldm(config, dataset)
+    state = stage_path(config, stage).with_suffix(".state")
+    log = RunLog(Path(config.out) / "log" / stage, resume)
+    for report in train(running, loop, state, resume, device):
+        log.write(report)
+        yield log.line(report)
+    checkpoint = trained(running, state)
+    sha = save_checkpoint(checkpoint, stage_path(config, stage))
+    yield f"Saved {stage_path(config, stage)} (sha256 {sha})"
+
+
+def stage_path(config: RunConfig, stage: str) -> Path:
+    """Where the checkpoint of `stage` lies."""
+    return Path(config.out) / f"{stage}.safetensors"
+
+
+def last_checkpoint(config: RunConfig) -> Path:
+    """The checkpoint of the last stage that was trained.
+
+    Raises
+    ------
+    EngineError
+        If none was.
+    """
+    for stage in reversed(STAGES):
+        if stage_path(config, stage).is_file():
+            return stage_path(config, stage)
+    raise EngineError(
+        f"The run {config.out} has no checkpoint yet. Train the stages "
+        f"{', '.join(STAGES)} first, or name one with --checkpoint."
+    )
+
+
+def _cache(config: RunConfig) -> Path:
+    return Path(config.out) / "cache"
+
+
+def _prepare(config: RunConfig, dataset: Dataset, workers: int) -> Iterator[str]:
+    grid, intensity = model_grid(config.data), config.data.intensity
+    for entries in (dataset.train, dataset.held_out):
+        for done in prepare(entries, grid, intensity, _cache(config), workers):
+            if done % 50 == 0 or done == len(entries):
+                yield f"Prepared {done} of {len(entries)} pictures"
+
+
+def pictures_of(config: RunConfig, entries: tuple[Entry, ...]) -> Pictures:
+    """The prepared pictures of `entries`."""
+    grid, intensity = model_grid(config.data), config.data.intensity
+    return open_pictures(entries, grid, intensity, _cache(config))
+
+
+def _autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig]:
+    card = Card(
+        kind="autoencoder",
+        name=config.name,
+        grid=model_grid(config.data),
+        autoencoder=config.autoencoder.spec,
+        vocabulary=vocabulary(config.data.covariates, dataset.train),
+        intensity=config.data.intensity,
+        head_size=dataset.head_size,
+        provenance=_provenance(config, dataset),
+    )
+    train_set, unseen = (
+        pictures_of(config, e) for e in (dataset.train, dataset.held_out)
+    )
+    stage = AutoencoderStage(
+        config.autoencoder, card, train_set, unseen, config.data.flips
+    )
+    return stage, config.autoencoder.loop
+
+
+def _provenance(config: RunConfig, dataset: Dataset) -> Provenance:
+    description = Path(config.data.dataset) / "dataset_description.json"
+    name = config.data.dataset
+    if description.is_file():
+        name = json.loads(description.read_text()).get("Name", name)
+    subjects = len({e.subject for e in dataset.train})
+    return Provenance(
+        trained_on=f"{name}: {len(dataset.train)} scans of {subjects} subjects",
+        command=f"python -m trainer train {' | '.join(STAGES)} (config {config.name})",
+    )
+
+
+def _ldm(
+    config: RunConfig, dataset: Dataset
+) -> Generator[str, None, tuple[Stage, LoopConfig]]:
+    autoencoder = load_checkpoint(stage_path(config, "autoencoder"))
+    known = vocabulary(config.data.covariates, dataset.train)
+    autoencoder = replace(autoencoder, card=replace(autoencoder.card, vocabulary=known))
+    train_set = yield from _latents(config, autoencoder, dataset.train, False)
+    unseen = yield from _latents(config, autoencoder, dataset.held_out, False)
+    mirrored = None
+    if config.data.flips:
+        mirrored = yield from _latents(config, autoencoder, dataset.train, True)
+    stage = LdmStage(
+        config.ldm,
+        autoencoder,
+        (train_set, [conditions(e) for e in dataset.train]),
+        (unseen, [conditions(e) for e in dataset.held_out]),
+        mirrored,
+    )
+    return stage, config.ldm.loop
+
+
+def _latents(
+    config: RunConfig,
+    checkpoint: Checkpoint,
+    entries: tuple[Entry, ...],
+    mirrored: bool,
+) -> Generator[str, None, Latents]:
+    grid, intensity = model_grid(config.data), config.data.intensity
+    pictures = pictures_path(entries, grid, intensity, _cache(config))
+    path = latents_path(pictures, checkpoint, mirrored)
+    for done in encode_latents(
+        checkpoint, pictures_of(config, entries), path, mirrored
+    ):
+        if done % 100 == 0 or done == len(entries):
+            yield f"Encoded {done} of {len(entries)} pictures"
+    return open_latents(path)
+
+
+def write(config: RunConfig, out: str, template: str, workers: int) -> Iterator[str]:
+    """Write the simulated cohort of `config` into `out`."""
+    pack = load_template(Path(template)) if template else None
+    started, first = time.perf_counter(), None
+    for progress in write_cohort(config.cohort, Path(out), workers, pack):
+        first = progress.done if first is None else first
+        if progress.done % 20 == 0 or progress.done == progress.total:
+            each = (time.perf_counter() - started) / max(progress.done - first, 1)
+            left = duration(each * (progress.total - progress.done))
+            yield f"{progress.done} of {progress.total} subjects, {left} left"

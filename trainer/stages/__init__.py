@@ -1,0 +1,1 @@
+"""Training stages: each takes a checkpoint (or none) and gives a checkpoint."""

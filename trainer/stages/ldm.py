@@ -1,0 +1,162 @@
+"""Stage ldm: a conditional denoiser on the latents of a frozen autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_brainldm.engine import diffusion
+from napari_brainldm.engine.checkpoint import Checkpoint
+from napari_brainldm.engine.renderer import Renderer, finish
+from napari_brainldm.engine.request import Conditions, Request, Seed
+from trainer.loop import Batch, Losses, Player
+from trainer.stages.autoencoder import middle
+from trainer.stages.readout import fit_readout
+
+if TYPE_CHECKING:
+    from trainer.config import LdmConfig
+    from trainer.data.latents import Latents
+
+PROBED = np.linspace(0.02, 0.98, 8)  # quantiles of the noise levels judged held out
+
+
+class LdmStage:
+    """Denoising of latents under the paper's hybrid conditioning.
+
+    Parameters
+    ----------
+    checkpoint
+        The autoencoder; its card holds the vocabulary.
+    train, held_out
+        Latents and their conditions.
+    mirrored
+        Latents of the training pictures mirrored left to right; None for none.
+    """
+
+    name = "ldm"
+
+    def __init__(
+        self,
+        config: LdmConfig,
+        checkpoint: Checkpoint,
+        train: tuple[Latents, Sequence[Conditions]],
+        held_out: tuple[Latents, Sequence[Conditions]],
+        mirrored: Latents | None = None,
+    ) -> None:
+        latents, asked = train
+        self.subjects = len(latents)
+        if mirrored is not None:
+            latents, asked = np.concatenate([latents, mirrored]), [*asked, *asked]
+        scale = 1.0 / float(latents.std())
+        spec = replace(
+            config.spec,
+            latent_channels=latents.shape[1],
+            condition_size=len(checkpoint.card.vocabulary),
+            droppable=config.drop > 0,
+        )
+        self.card = replace(
+            checkpoint.card,
+            kind="brain-ldm",
+            denoiser=spec,
+            schedule=config.schedule,
+            latent_scale=scale,
+        )
+        self.config, self.checkpoint = config, checkpoint
+        self.latents = torch.from_numpy(latents) * scale
+        self.vectors = torch.tensor([self.card.vector(c) for c in asked])
+        self.unseen = torch.from_numpy(held_out[0]) * scale
+        self.unseen_vectors = torch.tensor([self.card.vector(c) for c in held_out[1]])
+        self.count = len(latents)
+        self.sigmas = torch.tensor(config.schedule.build().sigmas)
+        torch.manual_seed(config.loop.seed)
+        self.players = (Player("denoiser", spec.build(), self._loss),)
+
+    def _loss(
+        self, network: nn.Module, items: Batch, _: Any, __: int
+    ) -> tuple[Losses, None]:
+        drawn = [self._draw(item.index, item.seed) for item in items]
+        device = next(network.parameters()).device
+        x0, eps, t, vector = (
+            torch.stack(p).to(device) for p in zip(*drawn, strict=True)
+        )
+        return {"denoising": self._error(network, x0, eps, t, vector).mean()}, None
+
+    def _draw(self, index: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latent, noise, timestep and conditions of one sample, all from its seed."""
+        generator = torch.Generator().manual_seed(seed)
+        x0 = self.latents[index]
+        eps = diffusion.randn(x0.shape, generator)
+        t = torch.randint(len(self.sigmas), (), generator=generator)
+        dropped = torch.rand((), generator=generator) < self.config.drop
+        vector = self.vectors[index]
+        return x0, eps, t, torch.full_like(vector, torch.nan) if dropped else vector
+
+    def _error(
+        self, network: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, vector: Tensor
+    ) -> Tensor:
+        """Squared error of the prediction, mean over each latent: (B,)."""
+        levels = self.sigmas.flip(0).to(x0.device)[t][:, None, None, None, None]
+        x = (x0 + levels * eps) / torch.sqrt(1 + levels**2)
+        wanted = diffusion.target(self.card.schedule.prediction, x0, eps, levels)
+        out = network(x, t.float(), vector if vector.shape[1] else None)
+        return functional.mse_loss(out.float(), wanted, reduction="none").mean(
+            (1, 2, 3, 4)
+        )
+
+    @torch.no_grad()
+    def held_out(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """Denoising error on held-out latents at fixed noise levels and noise."""
+        if len(self.unseen) == 0:
+            return {}
+        network = self.card.denoiser.build().eval() if self.card.denoiser else None
+        assert network is not None
+        network.load_state_dict(dict(weights))
+        network.to(next(iter(weights.values())).device)
+        device = next(network.parameters()).device
+        some = min(len(self.unseen), 16)
+        x0, vector = (
+            self.unseen[:some].to(device),
+            self.unseen_vectors[:some].to(device),
+        )
+        errors = []
+        for seed, quantile in enumerate(PROBED):
+            level = int(quantile * (len(self.sigmas) - 1))
+            t = torch.full((some,), level, device=device)
+            noise = diffusion.randn(x0.shape, torch.Generator().manual_seed(seed))
+            errors.append(self._error(network, x0, noise.to(device), t, vector).mean())
+        return {"held_out_denoising": float(torch.stack(errors).mean())}
+
+    def pictures(self, weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Each covariate at both ends of its range, one seed: middle slices."""
+        renderer = Renderer(self.finish(weights))
+        rows = [_ends(renderer, covariate.name) for covariate in self.card.vocabulary]
+        rows = rows or [[finish(renderer.render(Request(origin=Seed(1)))).data]]
+        return {
+            "sweeps": np.vstack([np.hstack([middle(p) for p in row]) for row in rows])
+        }
+
+    def finish(self, weights: Mapping[str, Tensor]) -> Checkpoint:
+        """A brain LDM: the autoencoder, the denoiser and the linear read-out."""
+        tensors = dict(self.checkpoint.tensors.items())
+        tensors |= {f"denoiser.{k}": v.cpu().float() for k, v in weights.items()}
+        if self.card.vocabulary:
+            one_each = slice(self.subjects)  # a mirrored copy would leak between folds
+            weight, bias = fit_readout(
+                self.latents[one_each].numpy(), self.vectors[one_each].numpy()
+            )
+            tensors["probe.weight"] = torch.from_numpy(weight)
+            tensors["probe.bias"] = torch.from_numpy(bias)
+        return Checkpoint(self.card, tensors)
+
+
+def _ends(renderer: Renderer, name: str) -> list[np.ndarray]:
+    covariate = renderer.card.covariate(name)
+    values = [covariate.decode(code) for code in (0.05, 0.5, 0.95)]
+    requests = [Request(Conditions.of({name: value}), Seed(1)) for value in values]
+    return [finish(renderer.render(request)).data for request in requests]

@@ -1,0 +1,65 @@
+"""The state of a training run on disk: one safetensors file, no pickle.
+
+Tensors of networks, averaged weights and optimizers under slash-separated names; the
+few plain numbers of the optimizers in the header. Written atomically.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from napari_brainldm.engine.checkpoint import write_atomically
+from napari_brainldm.engine.request import EngineError
+
+Parts = dict[str, dict[str, Tensor]]
+
+
+def save_state(
+    path: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]], optimizers: Any
+) -> None:
+    """Write step, network `parts` and optimizer state dictionaries."""
+    tensors = {
+        f"{part}|{k}": v for part, held in parts.items() for k, v in held.items()
+    }
+    groups = {}
+    for name, state in optimizers.items():
+        groups[name] = state["param_groups"]
+        for index, moments in state["state"].items():
+            tensors |= {f"optimizer/{name}|{index}/{k}": v for k, v in moments.items()}
+    plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    header = {"step": str(step), "groups": json.dumps(groups)}
+    write_atomically(path, save(plain, metadata=header))
+
+
+def load_state(path: Path) -> tuple[int, Parts, dict[str, Any]]:
+    """Read what `save_state` wrote: step, parts, optimizer state dictionaries."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        step, groups = int(header["step"]), json.loads(header["groups"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise EngineError(
+            f"{path} is not the state of a training run ({error}). "
+            "Start the stage again without --resume."
+        ) from error
+    parts: Parts = {}
+    for key, value in tensors.items():
+        part, _, name = key.partition("|")
+        parts.setdefault(part, {})[name] = value
+    return step, parts, {n: _optimizer(parts, n, g) for n, g in groups.items()}
+
+
+def _optimizer(parts: Parts, name: str, groups: Any) -> dict[str, Any]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in parts.get(f"optimizer/{name}", {}).items():
+        index, _, moment = key.partition("/")
+        state.setdefault(int(index), {})[moment] = value
+    return {"state": state, "param_groups": groups}
