@@ -10,10 +10,6 @@ same road with few people at 4 mm; its figures say nothing about quality.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import AT_MOST, Limit, finish, options
 from trainer.data.cohort import VOLUME_COLUMNS, CohortConfig, write_cohort
 from trainer.data.population import (
     SEXES,
@@ -50,32 +47,24 @@ class Size:
 
 FULL = Size(drawn=40000, scanned=400, voxel_mm=2.0)
 QUICK = Size(drawn=4000, scanned=8, voxel_mm=4.0)
-THRESHOLDS = {
-    "drawn_worst_error": 0.05,
-    "realised_worst_error": 0.05,
-    "icv_median_error": 0.05,
-    "seconds_per_scan": 2.0,
+LIMITS = {
+    "drawn_worst_error": Limit(AT_MOST, 0.05),
+    "realised_worst_error": Limit(AT_MOST, 0.05),
+    "icv_median_error": Limit(AT_MOST, 0.05),
+    "seconds_per_scan": Limit(AT_MOST, 2.0),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print one JSON object or a few lines, return 0 if all is within limits."""
-    options = _options(arguments)
-    size = QUICK if options.quick else FULL
-    if options.subjects:
-        size = Size(size.drawn, options.subjects, size.voxel_mm)
-    figures = {**drawn(size, options.seed), **realised(size, options.seed)}
-    report = {
-        "figures": figures,
-        "thresholds": THRESHOLDS,
-        "pass": options.quick or _within(figures),
-        "quick": options.quick,
-        "seed": options.seed,
-        "commit": _commit(),
-        "hardware": f"{platform.machine()}, 2 workers, {platform.platform()}",
-    }
-    print(json.dumps(report) if options.json else json.dumps(report, indent=2))
-    return 0 if report["pass"] else 1
+    """Run and print one JSON object; 0 if all is within limits."""
+    parser = options("cohort", __doc__)
+    parser.add_argument("--subjects", type=int, default=0, help="people with pictures")
+    chosen = parser.parse_args(arguments)
+    size = QUICK if chosen.quick else FULL
+    if chosen.subjects:
+        size = Size(size.drawn, chosen.subjects, size.voxel_mm)
+    seed = chosen.seed
+    return finish(chosen, LIMITS, lambda: {**drawn(size, seed), **realised(size, seed)})
 
 
 def drawn(size: Size, seed: int) -> dict[str, float]:
@@ -167,26 +156,6 @@ def _worst(ratios: Ratios) -> float:
         for group in ratios.values()
         for name in STEERED
     )
-
-
-def _within(figures: dict[str, Any]) -> bool:
-    return all(figures[name] <= limit for name, limit in THRESHOLDS.items())
-
-
-def _commit() -> str:
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() if found.returncode == 0 else "unknown"
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks.cohort", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the road, not quality")
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
-    parser.add_argument("--subjects", type=int, default=0, help="people with pictures")
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

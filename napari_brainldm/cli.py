@@ -199,6 +199,7 @@ def generate(command: Generate) -> None:
     """Make and write `n` pictures, seeds counting up."""
     from napari_brainldm.engine.export import export
 
+    _check_numbers(command)
     renderer = _renderer(command.checkpoint, command.device)
     sampler = Sampler(command.sampler, command.steps, command.eta)
     conditions = _conditions(renderer.card, command.set)
@@ -206,6 +207,20 @@ def generate(command: Generate) -> None:
         request = Request(conditions, Seed(seed), (), sampler, command.guidance)
         picture = _rendered(renderer, request)
         print(export(renderer, request, picture, command.out, f"seed-{seed:05d}"))
+
+
+def _check_numbers(command: Generate) -> None:
+    for name, value, low, high in (
+        ("n", command.n, 1, 10**6),
+        ("seed", command.seed, 0, 2**62),
+        ("eta", command.eta, 0, 1),
+        ("guidance", command.guidance, 0, 100),
+    ):
+        if not low <= value <= high:  # false for nan too
+            raise EngineError(
+                f"--{name} is {value}; {low} to {high} is possible. "
+                "Choose such a number."
+            )
 
 
 def reconstruct(command: Reconstruct) -> None:
@@ -216,6 +231,11 @@ def reconstruct(command: Reconstruct) -> None:
 
 def edit(command: Edit) -> None:
     """Write a scan's reconstruction, the edit, and their signed difference."""
+    if command.steps < 1:
+        raise EngineError(
+            f"--steps is {command.steps}; an edit needs at least 1 inversion step, for "
+            "the autoencoder alone knows no conditions. Leave --steps out for 50."
+        )
     for file in _of_scan(command, command.set):
         print(file)
 
@@ -227,20 +247,20 @@ def _of_scan(
     from napari_brainldm.engine.scan_file import load_volume
 
     renderer = _renderer(command.checkpoint, command.device)
+    # settings are read before the scan is placed, which takes long
+    changes, known = (_settings(renderer.card, s) for s in (wanted, command.own))
     scan = load_volume(command.scan, orientation=command.orientation or None)
     digest = renderer.admit(scan)
     # named by digest: a file name may hold a person's name, which must not travel on
     stem, folder = f"scan-{digest[:8]}", command.out
-    own = renderer.estimate(digest).with_values(_settings(renderer.card, command.own))
+    own = renderer.estimate(digest).with_values(known)
     yield export_scan(renderer, digest, folder, stem)
     rebuilt = _scan_request(digest, own, own, command.steps)
     picture = _rendered(renderer, rebuilt)
     yield export(renderer, rebuilt, picture, folder, f"{stem}_reconstruction")
     if not wanted:
         return
-    edited = _scan_request(
-        digest, own, own.with_values(_settings(renderer.card, wanted)), command.steps
-    )
+    edited = _scan_request(digest, own, own.with_values(changes), command.steps)
     second = _rendered(renderer, edited)
     yield export(renderer, edited, second, folder, f"{stem}_edit")
     pictures, requests = (second, picture), (edited, rebuilt)

@@ -42,11 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--resume", action="store_true", help="go on from the saved state"
     )
-    train.add_argument("--device", default="", help="cpu, cuda ...; default: the best")
+    train.add_argument(
+        "--device", default="", choices=("", "cpu", "cuda", "mps"), help="default: best"
+    )
     table = _command(commands, "evaluate", _evaluate, "measure a checkpoint")
     table.add_argument("table", choices=TABLES)
     table.add_argument("--checkpoint", help="default: the last stage's of the run")
     table.add_argument("--n", type=int, default=100, help="pictures to make")
+    table.add_argument(
+        "--release", type=Path, help="also write it here in 16 bits, with its figures"
+    )
     many = _command(commands, "generate", _generate, "make the pictures of a plan")
     many.add_argument(
         "--plan",
@@ -93,7 +98,7 @@ def _train(options: argparse.Namespace) -> Iterator[str]:
 def _evaluate(options: argparse.Namespace) -> Iterator[str]:
     config = _config(options)
     path = Path(options.checkpoint) if options.checkpoint else last_checkpoint(config)
-    return evaluate(config, options.table, path, options.n)
+    return evaluate(config, options.table, path, options.n, options.release)
 
 
 def _generate(options: argparse.Namespace) -> Iterator[str]:

@@ -13,6 +13,9 @@ from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.request import EngineError
 from trainer.data.cohort import CohortConfig
 
+PRECISIONS = ("no", "bf16")
+_EVERY = ("save_every", "log_every", "picture_every")
+
 
 @dataclass(frozen=True)
 class Column:
@@ -108,6 +111,24 @@ class LoopConfig:
     log_every: int = 25
     picture_every: int = 500
     clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can be made of."""
+        for name in ("steps", "batch", "accumulate", *_EVERY):
+            if getattr(self, name) < 1:
+                raise EngineError(
+                    f"loop.{name} is {getattr(self, name)}; at least 1 is needed. "
+                    "Correct the config."
+                )
+        if self.precision not in PRECISIONS:
+            raise EngineError(
+                f"loop.precision is {self.precision!r}; known are "
+                f"{', '.join(PRECISIONS)}. Choose one of these."
+            )
+        if not 0 <= self.ema < 1:
+            raise EngineError(
+                f"loop.ema is {self.ema:g}; a decay lies in 0 <= ema < 1. Correct it."
+            )
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,14 @@ from typing import TYPE_CHECKING
 from napari_brainldm.engine.checkpoint import load_checkpoint, write_atomically
 from napari_brainldm.engine.export import MARK, export
 from napari_brainldm.engine.renderer import Renderer, finish
-from napari_brainldm.engine.request import Conditions, EngineError, Request, Seed
+from napari_brainldm.engine.request import (
+    Conditions,
+    EngineError,
+    Request,
+    Seed,
+    to_plain,
+)
+from trainer.data.table import read_rows
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
@@ -24,17 +32,38 @@ def generate(checkpoint: Path, plan: Path, out: Path) -> Iterator[str]:
 
     Picture i depends on its row alone (its seed is the column `seed`, else i), so a
     stopped run goes on where it was: pictures that are there are kept.
+
+    Raises
+    ------
+    EngineError
+        If the plan cannot be read, or `out` holds a picture of another plan.
     """
     renderer = Renderer(load_checkpoint(checkpoint))
     rows = read_plan(plan, renderer.card)
     _write_description(renderer, out)
     for index, (name, request) in enumerate(rows, start=1):
         folder, stem = out / name / "anat", f"{name}_{MARK}"
-        if not (folder / f"{stem}_T1w.json").is_file():  # written after the picture
+        if not _is_made(renderer, request, folder / f"{stem}_T1w.json"):
             picture = finish(renderer.render(request))
             export(renderer, request, picture, folder, stem)
         yield f"{index} of {len(rows)}: {folder / stem}_T1w.nii.gz"
     _write_participants(renderer.card, rows, out)
+
+
+def _is_made(renderer: Renderer, request: Request, sidecar: Path) -> bool:
+    """Whether `sidecar`, which is written after its picture, is there."""
+    if not sidecar.is_file():
+        return False
+    found = json.loads(sidecar.read_text(encoding="utf-8"))
+    # the precision is the machine's own choice: a run may go on elsewhere
+    wanted = {**to_plain(renderer.resolve(request)), "precision": ""}
+    made = {**found["Request"], "precision": ""}
+    if made != wanted or found["Checkpoint"]["sha256"] != renderer.checkpoint.sha256:
+        raise EngineError(
+            f"{sidecar} belongs to another plan or checkpoint. Choose an empty folder "
+            "with --out, or the plan and checkpoint this one was begun with."
+        )
+    return True
 
 
 def read_plan(plan: Path, card: Card) -> list[tuple[str, Request]]:
@@ -51,19 +80,37 @@ def read_plan(plan: Path, card: Card) -> list[tuple[str, Request]]:
             f"There is no plan {plan}. Give a tab-separated table with a column per "
             "condition and a row per picture."
         )
-    with plan.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    rows = read_rows(plan)
     if not rows:
         raise EngineError(f"The plan {plan} has no rows. Add a row per picture.")
-    return [_row(card, row, index) for index, row in enumerate(rows)]
+    found = [_row(card, row, index) for index, row in enumerate(rows)]
+    _check_names(plan, [name for name, _ in found])
+    return found
+
+
+def _check_names(plan: Path, names: list[str]) -> None:
+    """Refuse names that are no BIDS names, or would write over each other."""
+    foreign = [name for name in names if not re.fullmatch(r"sub-[0-9A-Za-z]+", name)]
+    if foreign:
+        raise EngineError(
+            f"{plan} has the participant_id {foreign[0]!r}; sub- and then letters or "
+            "digits are needed, such as sub-01. Correct it."
+        )
+    [(commonest, count)] = Counter(names).most_common(1)
+    if count > 1:
+        raise EngineError(
+            f"{plan} has the participant_id {commonest} {count} times. Give each row "
+            "its own."
+        )
 
 
 def _row(card: Card, row: Mapping[str, str], index: int) -> tuple[str, Request]:
     name = row.get("participant_id") or f"sub-{index + 1:06d}"
     seed = row.get("seed") or str(index)
-    if not seed.isdigit():
+    if not re.fullmatch(r"[0-9]{1,18}", seed):
         raise EngineError(
-            f"The plan's seed {seed!r} is not a whole number. Correct it."
+            f"The plan's seed {seed!r} is not a whole number of at most 18 digits. "
+            "Correct it."
         )
     given = {k: v for k, v in row.items() if k not in OWN_COLUMNS}
     values = {k: card.parse(k, v) for k, v in given.items()}

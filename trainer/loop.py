@@ -19,6 +19,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from napari_brainldm.engine.device import check_device
+from napari_brainldm.engine.request import EngineError
 from trainer.state import load_state, save_state
 
 if TYPE_CHECKING:
@@ -116,10 +118,13 @@ class Training:
     """The mutable half of a run: networks, optimizers, averaged weights, step."""
 
     def __init__(self, stage: Stage, config: LoopConfig, device: str) -> None:
+        if device:
+            check_device(device)
         self.stage, self.config = stage, config
         self.accelerator = Accelerator(
             mixed_precision=config.precision, cpu=device == "cpu"
         )
+        _check_shares(config, self.accelerator.num_processes)
         self.step = 0
         self.networks = {}
         self.optimizers = {}
@@ -180,9 +185,20 @@ class Training:
             for name, value in losses.items():
                 found[name] = found.get(name, 0.0) + float(value.detach()) / len(micro)
         if found:
-            self.accelerator.clip_grad_norm_(network.parameters(), self.config.clip)
-            optimizer.step()
+            self._step(network, optimizer)
         return found, onward
+
+    def _step(self, network: nn.Module, optimizer: Any) -> None:
+        weights, clip = network.parameters(), self.config.clip
+        norm = self.accelerator.clip_grad_norm_(weights, clip)
+        # seen: oneDNN's bfloat16 weight gradients of 2 x 2 x 2 inputs are rubbish
+        if norm is not None and not math.isfinite(float(norm)):
+            raise EngineError(
+                f"The gradient of step {self.step} is not finite: training diverged. "
+                'Set precision = "no" or a lower learning_rate in the config, and go '
+                "on from the last saved state with --resume."
+            )
+        optimizer.step()
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -196,25 +212,43 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write everything needed to go on, atomically, from the main process."""
-        if not self.accelerator.is_main_process:
-            return
+        if self.accelerator.is_main_process:
+            self._write(path)
+        self.accelerator.wait_for_everyone()
+
+    def _write(self, path: Path) -> None:
         parts = {f"network/{k}": self._unwrapped(k).state_dict() for k in self.networks}
         parts["average/"] = self.average
         optimizers = {k: v.state_dict() for k, v in self.optimizers.items()}
         save_state(path, self.step, parts, optimizers)
 
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote."""
-        self.step, parts, optimizers = load_state(path)
-        for name in self.networks:
-            self._unwrapped(name).load_state_dict(parts[f"network/{name}"])
-            self.optimizers[name].load_state_dict(optimizers[name])
+        """Go on from what `save` wrote; EngineError if it is of other networks."""
+        step, parts, optimizers = load_state(path)
+        try:
+            for name in self.networks:
+                self._unwrapped(name).load_state_dict(parts[f"network/{name}"])
+                self.optimizers[name].load_state_dict(optimizers[name])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise EngineError(
+                f"{path} is the state of a run with other networks than this config. "
+                "Take the config it was started with, or start without --resume."
+            ) from error
+        self.step = step
         device = self.accelerator.device
         self.average = {k: v.to(device) for k, v in parts["average/"].items()}
 
     def _unwrapped(self, name: str) -> nn.Module:
         network: nn.Module = self.accelerator.unwrap_model(self.networks[name])
         return network
+
+
+def _check_shares(config: LoopConfig, world: int) -> None:
+    if config.batch % world:
+        raise EngineError(
+            f"A batch of {config.batch} cannot be dealt evenly to {world} processes. "
+            "Set batch to a multiple of the number of processes."
+        )
 
 
 def _parts(batch: Batch, count: int) -> list[Batch]:
@@ -236,9 +270,7 @@ def train(
     while training.step < config.steps:
         losses = training.advance()
         step, ended = training.step, training.step == config.steps
-        if (
-            step % config.save_every == 0 or ended
-        ) and training.accelerator.is_main_process:
+        if step % config.save_every == 0 or ended:
             training.save(state)
         if step % config.log_every == 0 or ended:
             seconds = (time.perf_counter() - started) / (step - first)

@@ -12,11 +12,9 @@ from napari_brainldm.engine.placement import (
     Mask,
     Placement,
     Template,
-    inverse,
     largest_piece,
-    on_cubes,
-    resample,
 )
+from napari_brainldm.engine.resample import inverse, on_cubes, resample
 from napari_brainldm.engine.volume import Array, Volume
 
 BACKGROUND_SHARE = 0.4

@@ -181,8 +181,8 @@ def _check_tensors(name: str, card: Card, tensors: Mapping[str, Tensor]) -> None
     wrong = sorted(k for k in found | expected if found.get(k) != expected.get(k))
     if wrong:
         raise EngineError(
-            f"{name} does not hold the weights its card describes: {len(wrong)} tensors "
-            f"differ, the first is {wrong[0]!r} with {found.get(wrong[0], 'nothing')} "
+            f"{name} does not hold the weights its card describes: {len(wrong)} tensors"
+            f" differ, the first is {wrong[0]!r} with {found.get(wrong[0], 'nothing')} "
             f"where {expected.get(wrong[0], 'nothing')} is needed. Get it again."
         )
     broken = [k for k, v in tensors.items() if not bool(torch.isfinite(v).all())]

@@ -24,18 +24,20 @@ from napari_brainldm.engine.placement import (
     Placement,
     Template,
     centre_of,
-    inverse,
     mni_template,
-    on_cubes,
     place,
     refine,
-    resample,
 )
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.resample import inverse, on_cubes, resample
 from napari_brainldm.engine.volume import Affine, Array, Grid, Volume
 
-LOWEST_QUALITY = 0.5
-"""Below this quality a scan is refused."""
+LOWEST_QUALITY = 0.6
+"""Below this quality a scan is refused.
+
+Measured: 0.66 to 0.87 in 57 real T1-weighted scans, at most 0.53 in spheres, boxes,
+noise, label maps and a CT.
+"""
 
 LOWEST_COVERAGE = 0.75
 """Share of the brain that has to lie within the scan."""
@@ -137,7 +139,7 @@ def conform(
         placement, mask = _placed_brain(coarse, brain, template)
     quality = judge(turned, mask, placement, template)
     _check_quality(quality)
-    _check_size(placement)
+    _check_size(placement.size)
     data, inside = _on_grid(turned, mask, placement, grid)
     scaled, unit = _scaled(data, inside, background, percentile)
     return Conformed(
@@ -198,6 +200,7 @@ def _placed_brain(
     coarse: Volume, brain: Volume, template: Template
 ) -> tuple[Placement, Volume]:
     """Placement of a stripped scan; its brain, 0 or 1, on the template's grid."""
+    _check_size(float(np.cbrt(brain.data.sum() / template.brain.sum())))
     clean = Volume(np.where(brain.data > 0, coarse.data, 0), coarse.affine)
     placement = place(clean, _middle(brain), template)
     grid = template.picture.grid
@@ -289,11 +292,11 @@ def _check_quality(quality: Quality) -> None:
         raise EngineError(_NOT_A_BRAIN.format(found))
 
 
-def _check_size(placement: Placement) -> None:
+def _check_size(size: float) -> None:
     low, high = SIZES
-    if not low <= placement.size <= high:
+    if not low <= size <= high:
         found = (
-            f"its brain is {placement.size:.2f} times the template's along an edge, "
+            f"its brain is {size:.2f} times the template's along an edge, "
             f"{low} to {high} is plausible, so its voxel size may be wrong"
         )
         raise EngineError(_NOT_A_BRAIN.format(found))

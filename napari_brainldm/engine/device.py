@@ -43,7 +43,8 @@ def choose(device: str = "", precision: str = "") -> Compute:
         If the device is not there or the precision is unknown.
     """
     device = device or best_device()
-    _check(device, precision)
+    check_device(device)
+    _check_precision(precision)
     return Compute(device, precision or probe(device))
 
 
@@ -54,14 +55,26 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _check(device: str, precision: str) -> None:
-    kind = device.split(":")[0]
-    there = {"cpu", best_device()}
-    if kind not in there:
+def check_device(device: str) -> None:
+    """Raise an EngineError sentence unless torch can use `device` here."""
+    there = devices()
+    if device not in there:
         raise EngineError(
             f"The device {device!r} was asked for; this machine offers "
-            f"{', '.join(sorted(there))}. Choose one of these."
+            f"{', '.join(there)}. Choose one of these."
         )
+
+
+def devices() -> tuple[str, ...]:
+    """Names of the devices that torch can use here, "cpu" first."""
+    best = best_device()
+    if best != "cuda":
+        return ("cpu", "mps") if best == "mps" else ("cpu",)
+    numbered = (f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    return ("cpu", "cuda", *numbered)
+
+
+def _check_precision(precision: str) -> None:
     if precision and precision not in PRECISIONS:
         raise EngineError(
             f"The precision {precision!r} was asked for; known are "

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_brainldm.engine.checkpoint import write_atomically
-from napari_brainldm.engine.request import Derived, Request, Scan, to_plain
+from napari_brainldm.engine.request import (
+    Derived,
+    EngineError,
+    Request,
+    Scan,
+    to_plain,
+)
 from napari_brainldm.engine.scan_file import save_volume
 from napari_brainldm.engine.volume import Volume
 
@@ -122,9 +128,15 @@ def _write(
 ) -> Path:
     text = json.dumps(sidecar, indent=1, sort_keys=True)
     path = folder / f"{stem}_T1w.nii.gz"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_volume(picture, path, description, mark=text, space="mni")
-    write_atomically(folder / f"{stem}_T1w.json", text.encode())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_volume(picture, path, description, mark=text, space="mni")
+        write_atomically(folder / f"{stem}_T1w.json", text.encode())
+    except OSError as error:
+        raise EngineError(
+            f"{folder} cannot be written to ({error.strerror}). Choose a folder you "
+            "may write to, on a disk with room."
+        ) from error
     return path
 
 

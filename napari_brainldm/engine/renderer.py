@@ -285,9 +285,8 @@ def _check_sampler(request: Request) -> None:
     if not isinstance(request.origin, Seed) and not retraced:
         raise EngineError(
             f"A picture of a scan was asked for with {sampler.name}, eta "
-            f"{sampler.eta:g}; a scan is inverted by deterministic DDIM and must come back "
-            "the same way."
-            " Choose the sampler ddim with eta 0."
+            f"{sampler.eta:g}; a scan is inverted by deterministic DDIM and must come "
+            "back the same way. Choose the sampler ddim with eta 0."
         )
 
 
@@ -321,8 +320,8 @@ def _is_memory(error: Exception) -> bool:
 def _out_of_memory(compute: Compute) -> EngineError:
     return EngineError(
         f"Memory ran out on {compute.device} while making this picture in "
-        f"{compute.precision}. Close other programs, choose bfloat16 or the device cpu, "
-        "or load a smaller checkpoint, then ask again."
+        f"{compute.precision}. Close other programs, choose bfloat16 or the device "
+        "cpu, or load a smaller checkpoint, then ask again."
     )
 
 

@@ -18,7 +18,13 @@ from qtpy.QtWidgets import (
 )
 from superqt import QDoubleSlider
 
-from napari_brainldm.widgets.looks import DARK, Colours, WheelGuard, sentence_label
+from napari_brainldm.widgets.looks import (
+    DARK,
+    Colours,
+    WheelGuard,
+    sentence_label,
+    set_style,
+)
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Covariate
@@ -147,7 +153,7 @@ class NumberRow(QWidget):
         self.box.setSuffix(f" {covariate.unit}" if covariate.unit else "")
         self.box.setKeyboardTracking(False)
         self.box.setAlignment(Qt.AlignmentFlag.AlignRight)
-        self.box.setFixedWidth(104)
+        self.box.setFixedWidth(120)
         self.box.setAccessibleName(f"{covariate.title}, value")
         self.box.valueChanged.connect(self._on_box_value_changed)
         self._guard(self.box)
@@ -202,9 +208,10 @@ class NumberRow(QWidget):
         text = f"training range {range_text(self.covariate)}"
         self.note.setText(f"⚠ outside {text}" if outside else text)
         colour = self.colours.warning if outside else self.colours.faint
-        self.note.setStyleSheet(f"color: {colour}; font-size: 10px;")
-        box_colour = f"color: {self.colours.warning};" if outside else ""
-        self.box.setStyleSheet(box_colour)
+        set_style(self.note, f"color: {colour}; font-size: 10px;")
+        box_colour = self.colours.warning if outside else self.colours.text
+        # napari's padding of 10 px leaves too little room between the buttons
+        set_style(self.box, f"color: {box_colour}; padding: 1px 3px;")
 
 
 class CategoryRow(QWidget):

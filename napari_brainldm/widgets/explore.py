@@ -55,6 +55,7 @@ class ExploreDock(QWidget):
         self.form: RequestForm | None = None
         self._again: Callable[[], None] = self._open_bundled
         self._last = ""  # words about what ended last
+        self._opening = self._opened = Path()
         self._make_parts()
         self._lay_out()
         self._wire()
@@ -85,6 +86,7 @@ class ExploreDock(QWidget):
         self.picker.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
+        self.picker.setPlaceholderText("No checkpoint")
         self.area.setWidgetResizable(True)
         self.area.setFrameShape(QFrame.Shape.NoFrame)
         never = Qt.ScrollBarPolicy.ScrollBarAlwaysOff
@@ -127,7 +129,7 @@ class ExploreDock(QWidget):
     def open(self, path: Path) -> None:
         """Load the checkpoint at `path`."""
         self._again = lambda: self.open(path)
-        self._list(path)
+        self._opening = path
         self.settle.stop()
         self.desk.open(path)
 
@@ -139,14 +141,17 @@ class ExploreDock(QWidget):
             self.error.show_sentence(str(error))
             self.status.rest("No checkpoint")
 
-    def _list(self, path: Path) -> None:
-        """Show `path` in the picker, once."""
-        place = self.picker.findData(str(path))
-        if place < 0:
-            self.picker.addItem(path.stem, str(path))
-            place = self.picker.count() - 1
-        self.picker.setCurrentIndex(place)
-        self.picker.setToolTip(str(path))
+    def _list(self, path: Path, name: str) -> None:
+        """Show the loaded checkpoint in the picker, once."""
+        if self.picker.findData(str(path)) < 0:
+            self.picker.addItem(name, str(path))
+        self._opened = path
+        self._show_opened()
+
+    def _show_opened(self) -> None:
+        """Let the picker say what is in use, whatever was tried."""
+        self.picker.setCurrentIndex(self.picker.findData(str(self._opened)))
+        self.picker.setToolTip(f"The generative model in use: {self._opened}")
 
     def _on_picker_activated(self, place: int) -> None:
         self.open(Path(self.picker.itemData(place)))
@@ -166,7 +171,7 @@ class ExploreDock(QWidget):
         self.form.set_colours(colours_of(self._viewer))
         self.area.setWidget(self.form)
         self.notice.setText(card.provenance.notice)
-        self.picker.setItemText(self.picker.currentIndex(), card.name)
+        self._list(self._opening, card.name)
         self.ask()
 
     # -- pictures --------------------------------------------------------------
@@ -223,6 +228,7 @@ class ExploreDock(QWidget):
 
     def _on_desk_failed(self, sentence: str) -> None:
         self._last = "Stopped by an error"
+        self._show_opened()
         self.error.show_sentence(sentence)
 
     def _on_theme_changed(self, event: Any = None) -> None:

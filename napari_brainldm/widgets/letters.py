@@ -45,15 +45,16 @@ def orient(viewer: Any) -> None:
 
 
 def _text(edge: str) -> TextOverlay:
-    return TextOverlay(
-        position=edge, font_size=14, box=False, gridded=True, visible=True
-    )
+    # in a box: a black letter of the light theme must show on a black picture
+    return TextOverlay(position=edge, font_size=14, gridded=True, visible=True)
 
 
 def _follow(dims: Any, camera: Any, texts: dict[str, TextOverlay]) -> None:
     """Keep the letters right, whatever way the camera or the slice turns."""
 
     def update(event: Any = None) -> None:
+        if mirrored(dims, camera):
+            camera.orientation = _other_depth(camera.orientation)
         for edge, letters in edge_letters(dims, camera).items():
             if texts[edge].text != letters:
                 texts[edge].text = letters
@@ -82,6 +83,23 @@ def edge_letters(dims: Any, camera: Any) -> dict[str, str]:
     }
 
 
+def mirrored(dims: Any, camera: Any) -> bool:
+    """Whether the 3D view is a mirror image: an odd number of swaps and flips.
+
+    Transposing the axes swaps two of them; showing right on the left, as radiologists
+    do, flips one. Both are fine in slices, and need the depth turned around in 3D.
+    """
+    axes = dims.order[-3:]
+    swaps = sum(a > b for place, a in enumerate(axes) for b in axes[place + 1 :])
+    ends = zip(camera.orientation, UPRIGHT, strict=True)
+    return bool((swaps + sum(str(end) != upright for end, upright in ends)) % 2)
+
+
+def _other_depth(orientation: tuple[Any, Any, Any]) -> tuple[str, str, str]:
+    depth, vertical, horizontal = (str(word) for word in orientation)
+    return ("away" if depth == "towards" else "towards"), vertical, horizontal
+
+
 def letters_of(direction: np.ndarray) -> str:
     """Letters of a unit direction (S, A, R), the largest share first: "R", "AR"."""
     order = np.argsort(-np.abs(direction), kind="stable")
@@ -106,9 +124,8 @@ def _right_and_up(camera: Any, ndisplay: int) -> tuple[np.ndarray, np.ndarray]:
         return right, up
     up = np.asarray(camera.up_direction, dtype=float)
     across = np.cross(camera.view_direction, up)
-    # (S, A, R) is a left-handed triple, and so is napari's default orientation
-    mirrored = str(camera.handedness) == "right"
-    return (across if mirrored else -across), up
+    # what napari calls right-handed counts its axes in reversed order
+    return (across if str(camera.handedness) == "right" else -across), up
 
 
 def _embed(direction: np.ndarray, axes: list[int]) -> np.ndarray:

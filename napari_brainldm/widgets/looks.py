@@ -51,6 +51,12 @@ def sentence_label(name: str) -> QLabel:
     return label
 
 
+def set_style(widget: QWidget, style: str) -> None:
+    """Set a style sheet if it is another: each setting costs a new polish."""
+    if widget.styleSheet() != style:
+        widget.setStyleSheet(style)
+
+
 def named(widget: QWidget, name: str, tip: str) -> QWidget:
     """Give `widget` its accessible name and tooltip."""
     widget.setAccessibleName(name)

@@ -126,8 +126,7 @@ class RequestForm(QWidget):
         self.seed, self.sampler = SeedRow(), SamplerForm(card)
         self.advanced = QCollapsible("Advanced")
         self.advanced.addWidget(self.sampler)
-        for part in (self.advanced, self.advanced.content()):
-            part.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
+        self.advanced.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
         self.reset = QPushButton("Reset conditions")
         named(self.reset, "Reset conditions", "Back to the training medians")
         self.reset.clicked.connect(self._on_reset_clicked)

@@ -15,7 +15,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_brainldm.widgets.looks import DARK, Colours, named, sentence_label
+from napari_brainldm.widgets.looks import (
+    DARK,
+    Colours,
+    named,
+    sentence_label,
+    set_style,
+)
 
 if TYPE_CHECKING:
     from napari_brainldm.widgets.job import Tick
@@ -85,7 +91,7 @@ class StatusPanel(QWidget):
 
     def _say(self, words: str, colour: str) -> None:
         self.words.setText(words)
-        self.words.setStyleSheet(f"color: {colour};")
+        set_style(self.words, f"color: {colour};")
 
     def _lay_out(self) -> None:
         line = QHBoxLayout()

@@ -83,7 +83,7 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
 
 
 def rewritten(path, card=None, tensors=None):
-    """The tiny checkpoint with another card or other tensors, written past the checks."""
+    """The tiny checkpoint with another card or tensors, written past the checks."""
     tiny = tiny_checkpoint()
     header = {"format": FORMAT, "card": json.dumps(card or to_plain(tiny.card))}
     held = tiny.tensors if tensors is None else tensors

@@ -29,7 +29,8 @@ class Outer:
 
 
 def test_values_come_back_as_they_were():
-    full = Outer("x", 2.0, True, Inner(3, (1, 2)), "F", (2, "b"), (Inner(1),), {"1": "M"})
+    inner = Inner(3, (1, 2))
+    full = Outer("x", 2.0, True, inner, "F", (2, "b"), (Inner(1),), {"1": "M"})
     assert from_plain(Outer, to_plain(full), "here") == full
 
 

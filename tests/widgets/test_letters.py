@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from napari_brainldm.engine.volume import Volume
 from napari_brainldm.widgets import layers
 from napari_brainldm.widgets.letters import (
     EDGES,
@@ -16,6 +16,9 @@ from napari_brainldm.widgets.letters import (
     letters_of,
     orient,
 )
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.volume import Volume
 
 LEFT, RIGHT, BOTTOM, TOP = EDGES
 
@@ -96,6 +99,33 @@ def test_the_brain_is_not_mirrored_in_3d(viewer: Any, name: str) -> None:
     assert lump_letters(viewer) == {"R", "A", "S"} & set(letters)
 
 
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("horizontal", ["right", "left"])
+def test_the_near_side_is_in_front_whatever_the_order(
+    viewer: Any, order: tuple[int, ...], horizontal: str
+) -> None:
+    """Depth too: a bright top before a dim bottom is bright from above only."""
+    data = viewer.layers[0].data
+    data[:] = 0
+    data[2:5, 4:-4, 4:-4], data[11:14, 4:-4, 4:-4] = 0.4, 1.0
+    viewer.layers[0].refresh()
+    viewer.dims.ndisplay = 3
+    viewer.dims.order = order
+    viewer.scene.camera.orientation2d = ("up", horizontal)
+    viewer.layers[0].attenuation = 1.0
+    viewer.reset_view()
+    seen = {}
+    for name, view in {"above": (-1, 0, 0), "below": (1, 0, 0)}.items():
+        turned = [np.array(v, float)[list(order)] for v in (view, (0, 1, 0))]
+        viewer.scene.camera.set_view_direction(*map(tuple, turned))
+        letters = edge_letters(viewer.dims, viewer.scene.camera)
+        # the anatomy says where right is, from above and from below
+        assert letters[RIGHT] == {"above": "R", "below": "L"}[name]
+        assert letters[TOP] == "A"
+        seen[name] = picture(viewer).max()
+    assert seen["above"] > seen["below"] + 30
+
+
 def test_the_letters_are_drawn_and_follow_the_camera(viewer: Any) -> None:
     overlay = viewer.canvas.overlays[f"brainldm_{RIGHT}"]
     assert (overlay.visible, overlay.text) == (True, "R")
@@ -103,9 +133,17 @@ def test_the_letters_are_drawn_and_follow_the_camera(viewer: Any) -> None:
     assert (with_letters - picture(viewer)).max() > 50
     viewer.dims.order = (2, 0, 1)
     assert overlay.text == "A"
+    viewer.dims.order = (0, 1, 2)
     viewer.dims.ndisplay = 3
     viewer.scene.camera.set_view_direction((0, -1, 0), (1, 0, 0))
     assert overlay.text == "L"
+
+
+def test_radiological_slices_have_right_on_the_left(viewer: Any) -> None:
+    viewer.scene.camera.orientation2d = ("up", "left")
+    viewer.dims.set_point(0, LUMP_MM[0])
+    assert viewer.canvas.overlays[f"brainldm_{LEFT}"].text == "R"
+    assert lump_letters(viewer) == {"R", "A"}
 
 
 def test_an_oblique_view_shows_every_letter_that_counts() -> None:
@@ -118,4 +156,4 @@ def test_orienting_twice_leaves_the_users_camera_alone(viewer: Any) -> None:
     viewer.scene.camera.orientation = ("away", "up", "left")
     assert viewer.canvas.overlays[f"brainldm_{RIGHT}"].text == "L"
     orient(viewer)
-    assert str(viewer.scene.camera.orientation[0]) == "away"
+    assert str(viewer.scene.camera.orientation[2]) == "left"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_brainldm.engine.request import EngineError, Value
+from trainer.data.table import read_rows
 
 if TYPE_CHECKING:
     from trainer.config import Column, DataConfig
@@ -67,6 +67,7 @@ def read_dataset(config: DataConfig) -> Dataset:
     _check_columns(root, config.covariates, found)
     complete = [(s, row) for s, row in found if not _is_missing(config.covariates, row)]
     held = _held_out({s.subject for s, _ in complete}, config)
+    _check_count(root, len({s.subject for s, _ in complete} - held))
     head = _head_size(config, [row for s, row in complete if s.subject not in held])
     entries = [_entry(config, s, row, head) for s, row in complete]
     return Dataset(
@@ -101,8 +102,7 @@ def _scans(root: Path) -> list[_Scan]:
 
 
 def _table(path: Path, key: str) -> dict[str, dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    rows = read_rows(path)
     if rows and key not in rows[0]:
         raise EngineError(
             f"{path} has no column {key!r}, found {', '.join(rows[0])}. "
@@ -140,7 +140,7 @@ def _check_columns(
             f"No scan of {root} belongs to a participant_id of its participants.tsv. "
             "Write the ids as in the folder names (sub-01)."
         )
-    there = found[0][1]
+    there = list(dict.fromkeys(key for _, row in found for key in row))
     for name in (n for c in columns for n in (c.column, c.per_head) if n):
         if name not in there:
             raise EngineError(
@@ -150,7 +150,8 @@ def _check_columns(
 
 
 def _is_missing(columns: Iterable[Column], row: Mapping[str, str]) -> bool:
-    return any(row[n] in MISSING for c in columns for n in (c.column, c.per_head) if n)
+    names = (n for c in columns for n in (c.column, c.per_head) if n)
+    return any(row.get(name, "") in MISSING for name in names)
 
 
 def _held_out(subjects: set[str], config: DataConfig) -> set[str]:
@@ -160,13 +161,22 @@ def _held_out(subjects: set[str], config: DataConfig) -> set[str]:
     return {order[i] for i in chosen}
 
 
+def _check_count(root: Path, subjects: int) -> None:
+    if subjects < 2:
+        raise EngineError(
+            f"{subjects} subjects of {root} are left to train on; at least 2 with "
+            "every covariate are needed. Add subjects, fill in their n/a, or lower "
+            "held_out in the config."
+        )
+
+
 def _head_size(config: DataConfig, rows: list[Mapping[str, str]]) -> float:
     """Mean of the column that covariates are normalised by, in their unit."""
     columns = [c for c in config.covariates if c.per_head]
     if not columns:
         return 0.0
     column = columns[0]
-    sizes = [_number(column.per_head, row[column.per_head]) for row in rows]
+    sizes = [_head(column, row) for row in rows]
     return float(np.mean(sizes)) * column.scale
 
 
@@ -184,9 +194,17 @@ def _value(column: Column, row: Mapping[str, str], head: float) -> Value:
     number = _number(column.column, text) * column.scale
     if not column.per_head:
         return number
-    return (
-        number * head / (_number(column.per_head, row[column.per_head]) * column.scale)
-    )
+    return number * head / (_head(column, row) * column.scale)
+
+
+def _head(column: Column, row: Mapping[str, str]) -> float:
+    size = _number(column.per_head, row[column.per_head])
+    if size <= 0:
+        raise EngineError(
+            f"The column {column.per_head!r} holds {size:g}; a head has a volume above "
+            "0. Correct the table, or write n/a to leave that subject out."
+        )
+    return size
 
 
 def _category(column: Column, text: str) -> str:

@@ -30,7 +30,7 @@ def latents_path(pictures: Path, checkpoint: Checkpoint, mirrored: bool) -> Path
 def encode_latents(
     checkpoint: Checkpoint, pictures: Pictures, path: Path, mirrored: bool
 ) -> Iterator[int]:
-    """Encode every picture in float32 into `path`, if it is not there; yields counts."""
+    """Encode every picture in float32 into `path`, unless it exists; yields counts."""
     if path.is_file():
         return
     renderer = Renderer(checkpoint, precision="float32")

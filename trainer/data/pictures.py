@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -48,8 +48,16 @@ def on_grid(path: Path, grid: Grid, intensity: Intensity) -> Array:
 
     scan = load_volume(path)
     if _same_space(scan, grid):
+        _check_content(path, scan)
         return normalise(scan.data, scan.data > 0, high=intensity.percentile)[0]
     return conform(scan, grid, percentile=intensity.percentile).volume.data
+
+
+def _check_content(path: Path, scan: Volume) -> None:
+    if not (scan.data > 0).any():
+        raise EngineError(
+            f"{path.name} holds nothing brighter than 0. Give a scan with a brain."
+        )
 
 
 def _same_space(scan: Volume, grid: Grid) -> bool:
@@ -78,12 +86,26 @@ def prepare(
     shape = (len(entries), *grid.shape)
     store = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
     work = partial(_one, grid=grid, intensity=intensity)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for index, data in enumerate(pool.map(work, [e.path for e in entries])):
+    try:
+        for index, data in enumerate(_mapped(work, [e.path for e in entries], workers)):
             store[index] = data
             yield index + 1
-    store.flush()
-    temporary.replace(path)
+        store.flush()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _mapped(
+    work: Callable[[Path], NDArray[np.float16]], paths: list[Path], workers: int
+) -> Iterator[NDArray[np.float16]]:
+    """`work` of every path in order: here, or in processes of their own."""
+    if workers <= 1 or len(paths) <= 1:
+        yield from map(work, paths)
+        return
+    # spawn: forking a process that has used torch's threads can lock up
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, paths)
 
 
 def _one(path: Path, grid: Grid, intensity: Intensity) -> NDArray[np.float16]:

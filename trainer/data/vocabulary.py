@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_brainldm.engine.card import Covariate, Histogram
-from napari_brainldm.engine.request import Conditions
+from napari_brainldm.engine.request import Conditions, EngineError
 
 if TYPE_CHECKING:
     from trainer.config import Column
@@ -21,7 +21,13 @@ BINS = 24
 def vocabulary(
     columns: Sequence[Column], entries: Sequence[Entry]
 ) -> tuple[Covariate, ...]:
-    """One covariate per column, with the range and histogram of `entries`."""
+    """One covariate per column, with the range and histogram of `entries`.
+
+    Raises
+    ------
+    EngineError
+        If a number is the same in all entries.
+    """
     return tuple(
         _covariate(c, [dict(e.covariates)[c.name] for e in entries]) for c in columns
     )
@@ -39,6 +45,11 @@ def _covariate(column: Column, values: Sequence[float | str]) -> Covariate:
         )
     numbers = np.array([float(v) for v in values])
     low, high = float(numbers.min()), float(numbers.max())
+    if low == high:
+        raise EngineError(
+            f"{column.name} is {low:g} for every training scan, so nothing can be "
+            "learnt of it. Take it out of the config, or add other subjects."
+        )
     counts, _ = np.histogram(numbers, BINS, (low, high))
     return Covariate(
         column.name,

@@ -62,8 +62,8 @@ def counts(picture: Array, grid: Grid) -> tuple[float, float]:
 def _box(grid: Grid) -> tuple[slice, ...]:
     origin, size = grid.matrix[:3, 3], np.array(grid.voxel_size)
     low, high = np.array(BOX).T
-    first = np.round((low - origin) / size).astype(int)
-    last = np.round((high - origin) / size).astype(int)
+    first = np.round((low - origin) / size).astype(int).clip(0)
+    last = np.round((high - origin) / size).astype(int).clip(0)
     return tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from napari_brainldm.engine.checkpoint import load_checkpoint
+from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError, Sampler
 from trainer.data.bids import Entry, read_dataset
@@ -33,10 +35,21 @@ TABLES = ("brain-ldm",)
 CALIBRATED_ON = 100  # training scans the meter is fitted to
 
 
-def evaluate(config: RunConfig, table: str, path: Path, n: int) -> Iterator[str]:
-    """Measure the checkpoint `path` on the held-out subjects of the run's data."""
+def evaluate(
+    config: RunConfig, table: str, path: Path, n: int, release: Path | None = None
+) -> Iterator[str]:
+    """Measure the checkpoint `path` on the held-out subjects of the run's data.
+
+    With `release`, also write it there in 16 bits, with the figures in its card.
+
+    Raises
+    ------
+    EngineError
+        If there is too little to measure, or a file cannot be read.
+    """
     renderer = Renderer(load_checkpoint(path))
     dataset = read_dataset(config.data)
+    _check_enough(len(dataset.held_out), n)
     unseen = [load_unseen(e, renderer.card) for e in dataset.held_out]
     meter = calibrated(dataset.train[:CALIBRATED_ON], renderer.card)
     figures = rebuilt_figures(renderer, unseen[:n]) | ceiling_figures(meter, unseen)
@@ -49,6 +62,19 @@ def evaluate(config: RunConfig, table: str, path: Path, n: int) -> Iterator[str]
     target = Path(config.out) / f"evaluate-{table}.json"
     target.write_text(json.dumps(result | {"figures": figures | held}, indent=1))
     yield f"Wrote {target}"
+    if release is not None:
+        card = replace(renderer.card, figures=tuple((figures | held).items()))
+        measured = replace(renderer.checkpoint, card=card)
+        sha = save_checkpoint(measured, release, torch.float16)
+        yield f"Wrote {release} (sha256 {sha})"
+
+
+def _check_enough(held_out: int, n: int) -> None:
+    if min(held_out, n) < 2:
+        raise EngineError(
+            f"{n} pictures and {held_out} held-out scans are asked for; agreement "
+            "needs at least 2 of each. Raise --n, or held_out in the config."
+        )
 
 
 def _lines(figures: dict[str, float]) -> list[str]:

@@ -40,6 +40,10 @@ def ssim(first: Array, second: Array, mask: Mask) -> tuple[float, float]:
 
 
 def psnr(first: Array, second: Array, mask: Mask | None = None) -> float:
-    """Peak signal-to-noise ratio in dB at data range 1, over `mask` or the grid."""
+    """Peak signal-to-noise ratio in dB at data range 1, over `mask` or the grid.
+
+    Infinite for equal pictures.
+    """
     error = (first.astype(np.float64) - second) ** 2
-    return -10 * math.log10(float((error if mask is None else error[mask]).mean()))
+    mean = float((error if mask is None else error[mask]).mean())
+    return -10 * math.log10(mean) if mean > 0 else math.inf

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_brainldm.engine.checkpoint import Checkpoint
+from napari_brainldm.engine.request import EngineError
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.features import FeatureDistance, feature_network
 
@@ -49,11 +50,22 @@ class AutoencoderStage:
         held_out: Pictures,
         flips: bool,
     ) -> None:
+        _check_grid(card.grid.shape, config.spec.factor)
         self.config, self.card = config, card
         self.train, self.unseen, self.flips = train, held_out, flips
         self.count = len(train)
-        torch.manual_seed(config.loop.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.loop.seed)
+            self._build()
+
+    def _build(self) -> None:
+        config = self.config
         self.network = config.spec.build()
+        # With the usual start the posterior's SD is 1 and drowns the latent, and
+        # hundreds of steps go by before it shrinks; exp(-6 / 2) = 0.05 lets learning
+        # begin at once.
+        spread = self.network.get_parameter("quant_conv_log_sigma.conv.bias")
+        nn.init.constant_(spread, -6.0)
         self.players: tuple[Player, ...] = (
             Player("autoencoder", self.network, self._generator_loss),
         )
@@ -125,6 +137,8 @@ class AutoencoderStage:
 
     def held_out(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         """SSIM (Gaussian window 11), PSNR in dB and L1 of held-out pictures."""
+        if len(self.unseen) == 0:
+            return {}
         x, rebuilt = self._rebuilt(weights)
         error = float(functional.mse_loss(rebuilt, x))
         ssim = 1 - float(SSIMLoss(3, data_range=1.0, win_size=11)(rebuilt, x))
@@ -136,6 +150,8 @@ class AutoencoderStage:
 
     def pictures(self, weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Middle slices of held-out pictures above their reconstructions."""
+        if len(self.unseen) == 0:
+            return {}
         x, rebuilt = self._rebuilt(weights)
         rows = [np.hstack([middle(one[0].numpy()) for one in s]) for s in (x, rebuilt)]
         return {"reconstruction": np.vstack(rows)}
@@ -146,14 +162,36 @@ class AutoencoderStage:
         return Checkpoint(self.card, tensors)
 
 
+def _check_grid(shape: tuple[int, int, int], factor: int) -> None:
+    if any(n % factor for n in shape):
+        raise EngineError(
+            f"The grid has {shape} voxels; this autoencoder halves every axis to a "
+            f"1/{factor}. Choose a shape of multiples of {factor} in the config."
+        )
+
+
 def _forward(
     network: nn.Module, x: Tensor, seeds: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Reconstruction, mean and SD of the posterior, with noise seeded per sample."""
+    """Reconstruction, mean and SD of the posterior, with noise seeded per sample.
+
+    One sample at a time: the network draws its own noise, and a sample must get the
+    same in any batch, part of a batch and process.
+    """
+    found = [_forward_one(network, *one) for one in zip(x[:, None], seeds, strict=True)]
+    rebuilt, mean, sigma = (
+        torch.cat(part).float() for part in zip(*found, strict=True)
+    )
+    return rebuilt, mean, sigma
+
+
+def _forward_one(
+    network: nn.Module, x: Tensor, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds[0])
+        torch.manual_seed(seed)
         rebuilt, mean, sigma = network(x)
-    return rebuilt.float(), mean.float(), sigma.float()
+    return rebuilt, mean, sigma
 
 
 def kl_divergence(mean: Tensor, sigma: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,10 @@ def feature_network(path: str) -> FeatureDistance:
         )
     weights = _weights(Path(path))
     for name in KNOWN:
-        network = ResNetFeatures(name, pretrained=False)
-        if _shapes(network.state_dict()) == _shapes(weights):
+        with torch.device("meta"):
+            wanted = _shapes(ResNetFeatures(name, pretrained=False).state_dict())
+        if wanted == _shapes(weights):
+            network = ResNetFeatures(name, pretrained=False)
             network.load_state_dict(weights)
             return FeatureDistance(network)
     raise EngineError(
@@ -67,20 +69,28 @@ def feature_network(path: str) -> FeatureDistance:
     )
 
 
-def _shapes(weights: dict[str, Any]) -> dict[str, Any]:
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {k: tuple(v.shape) for k, v in weights.items()}
 
 
-def _weights(path: Path) -> dict[str, Any]:
+def _weights(path: Path) -> dict[str, Tensor]:
     """The state dictionary in `path`, without DataParallel's prefix."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+    except Exception as error:  # torch answers foreign bytes with errors of any kind
         raise EngineError(
             f"{path} cannot be read as weights ({type(error).__name__}). "
             "Download it again or set perceptual = 0."
         ) from error
-    found = found.get("state_dict", found)
     return {
-        k.removeprefix("module."): v for k, v in found.items() if not k.startswith("fc")
+        name: value
+        for key, value in _state(found).items()
+        if not (name := str(key).removeprefix("module.")).startswith("fc.")
+        and isinstance(value, Tensor)
     }
+
+
+def _state(found: Any) -> Mapping[Any, Any]:
+    """The state dictionary in what a file of weights held; empty for none."""
+    inner = found.get("state_dict", found) if isinstance(found, Mapping) else None
+    return inner if isinstance(inner, Mapping) else {}

@@ -58,7 +58,7 @@ class LdmStage:
             config.spec,
             latent_channels=latents.shape[1],
             condition_size=len(checkpoint.card.vocabulary),
-            droppable=config.drop > 0,
+            droppable=config.drop > 0 and bool(checkpoint.card.vocabulary),
         )
         self.card = replace(
             checkpoint.card,
@@ -74,8 +74,10 @@ class LdmStage:
         self.unseen_vectors = torch.tensor([self.card.vector(c) for c in held_out[1]])
         self.count = len(latents)
         self.sigmas = torch.tensor(config.schedule.build().sigmas)
-        torch.manual_seed(config.loop.seed)
-        self.players = (Player("denoiser", spec.build(), self._loss),)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.loop.seed)
+            network = spec.build()
+        self.players: tuple[Player, ...] = (Player("denoiser", network, self._loss),)
 
     def _loss(
         self, network: nn.Module, items: Batch, _: Any, __: int

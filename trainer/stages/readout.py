@@ -40,8 +40,8 @@ def fit_readout(
 
 
 def _dual(kernel: Floats, y: Floats, penalty: float) -> Floats:
-    found: Floats = np.linalg.solve(kernel + penalty * np.eye(len(kernel)), y)
-    return found
+    found = np.linalg.solve(kernel + penalty * np.eye(len(kernel)), y)
+    return np.asarray(found, np.float64)
 
 
 def _cross_validated(kernel: Floats, y: Floats, penalty: float) -> float:

@@ -1,0 +1,107 @@
+"""Run configs say what they mean, or are refused with a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.volume import mni_grid
+from trainer.config import DataConfig, load_config
+from trainer.data.pictures import model_grid
+
+
+def parameters(spec) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in spec.build().parameters())
+
+
+def written(tmp_path, text: str) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text('name = "x"\nout = "y"\n' + text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["demo.toml", "pinaya2022.toml"])
+def test_the_shipped_configs_load(name):
+    config = load_config(Path(name))
+    names = [c.name for c in config.data.covariates]
+    assert sorted(names) == ["age", "brain", "sex", "ventricles"]
+    assert config.ldm.spec.condition_size == 4
+    factor = config.autoencoder.spec.factor
+    assert all(n % factor == 0 for n in model_grid(config.data).shape)
+    assert config.cohort.voxel_mm == config.data.voxel_mm
+
+
+def test_the_papers_networks_have_the_papers_sizes():
+    config = load_config(Path("pinaya2022.toml"))
+    assert parameters(config.autoencoder.spec) == 13_766_248
+    denoiser = replace(config.ldm.spec, droppable=config.ldm.drop > 0)
+    assert parameters(denoiser) == 553_168_899
+    shape = model_grid(config.data).shape
+    assert shape == (160, 224, 160)
+    assert config.autoencoder.spec.latent_shape(shape) == (3, 20, 28, 20)
+
+
+def test_a_grid_of_another_shape_keeps_the_centre():
+    grid = model_grid(DataConfig(voxel_mm=1.0, shape=(160, 224, 160)))
+
+    def centre(g):
+        return g.matrix[:3, :3] @ ((np.array(g.shape) - 1) / 2) + g.matrix[:3, 3]
+
+    np.testing.assert_allclose(centre(grid), centre(mni_grid(1.0)))
+    assert model_grid(DataConfig(voxel_mm=2.0)) == mni_grid(2.0)
+
+
+def test_what_is_left_out_has_the_default(tmp_path):
+    config = load_config(written(tmp_path, "[ldm.loop]\nsteps = 7\n"))
+    assert (config.ldm.loop.steps, config.ldm.loop.batch) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[ldm.loop]\nstep = 7", "unknown entry 'step'"),
+        ("[lmd]\nx = 1", "unknown entry 'lmd'"),
+        ('[ldm.loop]\nsteps = "7"', "int is needed"),
+        ("[ldm.loop]\nsteps = 7.5", "int is needed"),
+        ("[ldm.loop]\nsteps = true", "int is needed"),
+        ("[data]\nshape = 3", "a list is needed"),
+        ("[data]\nflips = 1", "bool is needed"),
+        ("[[data.covariates]]\nname = 'age'", "lacks the entry 'title'"),
+        ("data = 3", "a table of named values is needed"),
+        ("[ldm.loop\n", "is not a TOML file"),
+        ("[ldm.loop]\nsteps = 0", "loop.steps is 0; at least 1"),
+        ("[ldm.loop]\nbatch = 0", "loop.batch is 0; at least 1"),
+        ("[ldm.loop]\nlog_every = 0", "loop.log_every is 0"),
+        ("[ldm.loop]\nprecision = 'fp8'", "known are no, bf16"),
+        ("[ldm.loop]\nema = 1.0", "0 <= ema < 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path, text, sentence):
+    with pytest.raises(EngineError, match=sentence):
+        load_config(written(tmp_path, text))
+
+
+def test_a_missing_name_or_out_is_refused(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('out = "y"')
+    with pytest.raises(EngineError, match="lacks the entry 'name'"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("name", ["nowhere.toml", "nowhere/demo.toml", "."])
+def test_a_config_that_is_not_there_names_the_shipped_ones(name):
+    with pytest.raises(EngineError, match=r"demo\.toml, pinaya2022\.toml"):
+        load_config(Path(name))
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(EngineError, match="is not a TOML file"):
+        load_config(path)

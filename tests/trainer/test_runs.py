@@ -1,0 +1,193 @@
+"""`python -m trainer` from nothing to a table, through the same door as a user."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_brainldm.engine.checkpoint import file_sha256, load_checkpoint
+from napari_brainldm.engine.volume import mni_grid
+from trainer.__main__ import main
+from trainer.data.template import build_template, save_template
+from trainer.log import duration
+
+CONFIG = """
+name = "Tiny run"
+out = "{out}/run"
+
+[cohort]
+seed = 4
+subjects = 6
+voxel_mm = 8.0
+population = {{ youngest = 60.0 }}
+
+[data]
+dataset = "{out}/cohort"
+voxel_mm = 8.0
+held_out = 0.34
+
+[[data.covariates]]
+name = "age"
+title = "Age"
+unit = "years"
+column = "age"
+
+[[data.covariates]]
+name = "ventricles"
+title = "Lateral ventricles"
+unit = "ml"
+column = "ventricles_ml"
+
+[[data.covariates]]
+name = "brain"
+title = "Brain volume"
+unit = "ml"
+column = "brain_ml"
+per_head = "icv_ml"
+
+[autoencoder]
+kl = 1e-7
+spec = {{ channels = [4, 8], latent_channels = 2, res_blocks = 1, groups = 4 }}
+loop = {{ steps = 4, save_every = 2, log_every = 2, precision = "no" }}
+
+[ldm]
+drop = 0.1
+loop = {{ steps = 4, save_every = 2, log_every = 2, precision = "no" }}
+schedule = {{ prediction = "v" }}
+
+[ldm.spec]
+channels = [8, 16]
+attention_levels = [false, true]
+head_channels = [0, 8]
+res_blocks = 1
+groups = 4
+"""
+
+
+def run(capsys, *words) -> list[str]:
+    """Lines of a command that must succeed."""
+    code = main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    return out.splitlines()
+
+
+def refused(capsys, *words) -> str:
+    assert main([str(word) for word in words]) == 2
+    err = capsys.readouterr().err
+    assert len(err.strip().splitlines()) == 1
+    return err
+
+
+def test_from_nothing_to_a_table(tmp_path, capsys):
+    config = tmp_path / "run.toml"
+    config.write_text(CONFIG.format(out=tmp_path))
+    pack, common = tmp_path / "pack", ("--config", config, "--workers", 1)
+    save_template(build_template(mni_grid(8.0)), pack)
+    folder = tmp_path / "run"
+
+    lines = run(capsys, "cohort", *common, "--template", pack)
+    assert lines[-1].startswith("6 of 6 subjects")
+
+    text = refused(capsys, "train", "ldm", *common, "--device", "cpu")
+    assert "There is no checkpoint" in text
+
+    train = (*common, "--device", "cpu")
+    lines = run(capsys, "train", "autoencoder", *train)
+    assert lines[0] == "4 scans to train on, 2 held out"
+    assert lines[-1].startswith("Saved")
+    assert [line.split()[1] for line in lines if "step" in line[:5]] == ["2/4", "4/4"]
+    first = load_checkpoint(folder / "autoencoder.safetensors")
+    assert lines[-1].endswith(f"(sha256 {first.sha256})")
+    assert first.card.head_size > 900
+    assert "4 scans of 4 subjects" in first.card.provenance.trained_on
+    assert "imulated" in first.card.provenance.trained_on
+    log = (folder / "log/autoencoder/log.jsonl").read_text()
+    reports = [json.loads(line) for line in log.splitlines()]
+    assert [r["step"] for r in reports] == [2, 4]
+    assert 0 < reports[-1]["figures"]["held_out_ssim"] < 1
+    shown = np.load(folder / "log/autoencoder/reconstruction-000004.npy")
+    assert shown.shape == (40, 40) and shown.max() <= 1
+
+    cached = {p: p.stat().st_mtime_ns for p in (folder / "cache").iterdir()}
+    lines = run(capsys, "train", "ldm", *train)
+    assert not any(line.startswith("Prepared") for line in lines)
+    assert sum(line.startswith("Encoded") for line in lines) == 3  # train, held, mirror
+    assert all(p.stat().st_mtime_ns == when for p, when in cached.items())
+    model = folder / "ldm.safetensors"
+    second = load_checkpoint(model)
+    assert second.card.kind == "brain-ldm"
+    names = [c.name for c in second.card.vocabulary]
+    assert names == ["age", "ventricles", "brain"]
+    assert second.card.latent_scale != 1.0
+    for key, value in first.tensors.items():
+        np.testing.assert_array_equal(value, second.tensors[key])
+
+    lines = run(capsys, "train", "ldm", *train, "--resume")
+    assert not any(line.startswith(("Encoded", "step")) for line in lines)
+    again = load_checkpoint(model)
+    assert again.card == second.card
+    for key, value in second.tensors.items():
+        np.testing.assert_array_equal(value, again.tensors[key])
+
+    lines = run(capsys, "evaluate", "brain-ldm", *common, "--n", 2)
+    table = json.loads((folder / "evaluate-brain-ldm.json").read_text())
+    assert table["checkpoint"] == file_sha256(model)
+    figures = table["figures"]
+    for name in ("rebuilt_ssim_brain", "input_ssim_brain", "ventricles_mae_ml"):
+        assert np.isfinite(figures[name]), name
+        assert any(line.startswith(name) for line in lines)
+    assert figures["input_ssim_brain"] > 0.5  # noise of the simulated scan alone
+
+    plan = tmp_path / "plan.tsv"
+    plan.write_text("age\tventricles\n70\t40\n")
+    words = ("--plan", plan, "--out", tmp_path / "made")
+    run(capsys, "generate", *common, *words)
+    assert len(list((tmp_path / "made").rglob("*_T1w.nii.gz"))) == 1
+
+    assert "at least 2 of each" in refused(
+        capsys, "evaluate", "brain-ldm", *common, "--n", 1
+    )
+
+
+def test_what_is_missing_gets_a_sentence(tmp_path, capsys):
+    config = tmp_path / "run.toml"
+    config.write_text(CONFIG.format(out=tmp_path))
+    common = ("--config", config)
+    told = refused(capsys, "train", "autoencoder", *common)
+    assert "has no participants.tsv" in told
+    assert "has no checkpoint yet" in refused(capsys, "evaluate", "brain-ldm", *common)
+    nowhere = tmp_path / "x.safetensors"
+    words = ("evaluate", "brain-ldm", *common, "--checkpoint", nowhere)
+    assert "There is no checkpoint" in refused(capsys, *words)
+    assert "There is no config" in refused(capsys, "cohort", "--config", "x.toml")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["train"], ["train", "vae"], ["evaluate", "nothing"], ["generate"]],
+)
+def test_what_is_no_command_exits_with_2(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["cohort"], ["train"], ["evaluate"], ["generate"]]
+)
+def test_help_is_there_for_every_command(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert "--" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00:00"), (59.6, "0:01:00"), (3723, "1:02:03")]
+)
+def test_durations_are_hours_minutes_seconds(seconds, text):
+    assert duration(seconds) == text
