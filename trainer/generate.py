@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_brainldm.engine.checkpoint import load_checkpoint, write_atomically
+from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.export import MARK, export
+from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import (
     Conditions,
@@ -128,7 +129,7 @@ def _write_description(renderer: Renderer, out: Path) -> None:
         "Notice": renderer.card.provenance.notice,
     }
     text = json.dumps(plain, indent=1)
-    write_atomically(out / "dataset_description.json", text.encode())
+    write_whole(out / "dataset_description.json", text.encode())
 
 
 def _write_participants(card: Card, rows: list[tuple[str, Request]], out: Path) -> None:
@@ -137,4 +138,4 @@ def _write_participants(card: Card, rows: list[tuple[str, Request]], out: Path) 
     for participant, request in rows:
         values = request.conditions.as_dict()
         lines.append("\t".join([participant, *(str(values[n]) for n in names)]))
-    write_atomically(out / "participants.tsv", ("\n".join(lines) + "\n").encode())
+    write_whole(out / "participants.tsv", ("\n".join(lines) + "\n").encode())

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from napari_brainldm.engine.checkpoint import write_atomically
+from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.request import EngineError
 
 Parts = dict[str, dict[str, Tensor]]
@@ -35,7 +35,7 @@ def save_state(
             tensors |= {f"optimizer/{name}|{index}/{k}": v for k, v in moments.items()}
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     header = {"step": str(step), "groups": json.dumps(groups)}
-    write_atomically(path, save(plain, metadata=header))
+    write_whole(path, save(plain, metadata=header))
 
 
 def load_state(path: Path) -> tuple[int, Parts, dict[str, Any]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +16,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from napari_brainldm.engine.card import KINDS, Card
+from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.frozen import from_plain, to_plain
 from napari_brainldm.engine.request import EngineError
 
 FORMAT = "napari-brainldm 1"
+HEADER = "napari-brainldm"
 PROBE = "probe."  # a linear read-out of the conditions from a scan's latent
 
 
@@ -75,25 +75,11 @@ def save_checkpoint(
     `dtype` float16 or bfloat16 halves the file; it is read back as float32.
     """
     tensors = {k: v.detach().cpu().to(dtype) for k, v in checkpoint.tensors.items()}
-    header = {"format": FORMAT, "card": json.dumps(to_plain(checkpoint.card))}
+    # one entry: safetensors writes several in a random order, and the sha256 with them
+    header = {HEADER: json.dumps({"format": FORMAT, "card": to_plain(checkpoint.card)})}
     payload = save({k: v.contiguous() for k, v in tensors.items()}, metadata=header)
-    write_atomically(path, payload)
+    write_whole(path, payload)
     return hashlib.sha256(payload).hexdigest()
-
-
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Write to a temporary file in the same folder, flush to disk, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -132,12 +118,13 @@ def _read(path: Path) -> tuple[Card, dict[str, Tensor]]:
 
 
 def _card(name: str, header: Mapping[str, str]) -> Card:
-    if header.get("format") != FORMAT or "card" not in header:
+    plain = json.loads(header.get(HEADER, "{}"))
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         raise EngineError(
             f"{name} is a .safetensors file without a {FORMAT} card, so nothing says "
             "what its weights are. Load a checkpoint that this program's trainer wrote."
         )
-    card = from_plain(Card, json.loads(header["card"]), f"The card of {name}")
+    card = from_plain(Card, plain.get("card"), f"The card of {name}")
     if card.kind not in KINDS:
         raise EngineError(
             f"{name} is a checkpoint of the kind {card.kind!r}; this version opens "
@@ -153,7 +140,7 @@ def _refuse_repeated_keys(path: Path) -> None:
         header = file.read(length)
     keys: Counter[str] = Counter()
     json.loads(header, object_pairs_hook=lambda pairs: keys.update(k for k, _ in pairs))
-    known = {"dtype", "shape", "data_offsets", "__metadata__", "format", "card"}
+    known = {"dtype", "shape", "data_offsets", "__metadata__", HEADER}
     twice = [k for k, n in keys.items() if n > 1 and k not in known]
     if twice:
         raise EngineError(

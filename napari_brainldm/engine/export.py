@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_brainldm.engine.checkpoint import write_atomically
+from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.request import (
     Derived,
     EngineError,
@@ -131,7 +131,7 @@ def _write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_volume(picture, path, description, mark=text, space="mni")
-        write_atomically(folder / f"{stem}_T1w.json", text.encode())
+        write_whole(folder / f"{stem}_T1w.json", text.encode())
     except OSError as error:
         raise EngineError(
             f"{folder} cannot be written to ({error.strerror}). Choose a folder you "

@@ -281,6 +281,17 @@ def _check_sampler(request: Request) -> None:
             f"The sampler {sampler.name!r} was asked for; known are "
             f"{', '.join(SAMPLERS)}. Choose one of these."
         )
+    seed = request.origin.value if isinstance(request.origin, Seed) else 0
+    for name, value, low, high in (
+        ("seed", seed, 0, 2**62),
+        ("eta", sampler.eta, 0, 1),
+        ("guidance", request.guidance, 0, 100),
+    ):
+        if not low <= value <= high:  # false for nan too
+            raise EngineError(
+                f"The {name} is {value}; {low} to {high} is possible. Choose such a "
+                "number."
+            )
     retraced = sampler.name == "ddim" and sampler.eta == 0.0
     if not isinstance(request.origin, Seed) and not retraced:
         raise EngineError(

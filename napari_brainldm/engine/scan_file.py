@@ -10,11 +10,7 @@ Writing starts from an empty header, so that no name or date of a patient surviv
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import os
-import secrets
-import shutil
 import struct
 import warnings
 import zlib
@@ -25,6 +21,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.scan_header import (
     HEADER_BYTES,
@@ -327,34 +324,6 @@ def _nifti_bytes(volume: Volume, description: str, mark: str, space: str) -> byt
 def _cut(text: str, size: int) -> bytes:
     """UTF-8 of `text`, at most `size` bytes, no character broken."""
     return text.encode()[:size].decode(errors="ignore").encode()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` at `path` so that a crash leaves the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with beside.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if path.exists():
-            shutil.copymode(path, beside)
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_mark(path: str | Path) -> str:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from napari_brainldm.engine.checkpoint import (
     FORMAT,
+    HEADER,
     Checkpoint,
     describe,
     file_sha256,
@@ -44,6 +45,11 @@ def test_sixteen_bit_weights_halve_the_file_and_come_back_as_float32(saved, tmp_
     assert half.stat().st_size < 0.6 * saved.stat().st_size
     tensors = load_checkpoint(half).tensors
     assert {t.dtype for t in tensors.values()} == {torch.float32}
+
+
+def test_saving_twice_gives_the_same_bytes(saved, tmp_path):
+    sums = {save_checkpoint(tiny_checkpoint(), tmp_path / f"{n}") for n in range(8)}
+    assert sums == {file_sha256(saved)}
 
 
 def test_saving_leaves_no_temporary_file(saved):
@@ -85,7 +91,8 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
 def rewritten(path, card=None, tensors=None):
     """The tiny checkpoint with another card or tensors, written past the checks."""
     tiny = tiny_checkpoint()
-    header = {"format": FORMAT, "card": json.dumps(card or to_plain(tiny.card))}
+    plain = {"format": FORMAT, "card": card or to_plain(tiny.card)}
+    header = {HEADER: json.dumps(plain)}
     held = tiny.tensors if tensors is None else tensors
     save_file(dict(held), path, metadata=header)
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from trainer.config import LdmConfig
     from trainer.data.latents import Latents
 
+READ_FROM = 3000  # subjects; the fit solves systems of this size
 PROBED = np.linspace(0.02, 0.98, 8)  # quantiles of the noise levels judged held out
 
 
@@ -148,13 +150,19 @@ class LdmStage:
         tensors = dict(self.checkpoint.tensors.items())
         tensors |= {f"denoiser.{k}": v.cpu().float() for k, v in weights.items()}
         if self.card.vocabulary:
-            one_each = slice(self.subjects)  # a mirrored copy would leak between folds
-            weight, bias = fit_readout(
-                self.latents[one_each].numpy(), self.vectors[one_each].numpy()
-            )
-            tensors["probe.weight"] = torch.from_numpy(weight)
-            tensors["probe.bias"] = torch.from_numpy(bias)
+            tensors |= self._readout
         return Checkpoint(self.card, tensors)
+
+    @cached_property
+    def _readout(self) -> dict[str, Tensor]:
+        """The read-out depends on the latents alone, so it is fitted once."""
+        # one of each: a mirrored copy would leak between folds
+        some = slice(min(self.subjects, READ_FROM))
+        weight, bias = fit_readout(
+            self.latents[some].numpy(), self.vectors[some].numpy()
+        )
+        found = {"probe.weight": weight, "probe.bias": bias}
+        return {name: torch.from_numpy(array) for name, array in found.items()}
 
 
 def _ends(renderer: Renderer, name: str) -> list[np.ndarray]:
