@@ -20,7 +20,8 @@ demo: display $(VENV)/.demo
 	$(BIN)/brainldm view
 
 test: test-libraries $(VENV)/.test
-	$(DISPLAY_RUN) $(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --ignore tests/widgets
+	$(DISPLAY_RUN) $(BIN)/python -m pytest tests/widgets  # windows share one display
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

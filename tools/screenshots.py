@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import napari  # noqa: TID251
-from qtpy.QtWidgets import QApplication  # noqa: TID251
+import napari
+from qtpy.QtWidgets import QApplication
 
-from napari_brainldm.widgets.explore import ExploreDock  # noqa: TID251
+from napari_brainldm.widgets.explore import ExploreDock
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 

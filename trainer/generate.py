@@ -129,6 +129,7 @@ def _write_description(renderer: Renderer, out: Path) -> None:
         "Notice": renderer.card.provenance.notice,
     }
     text = json.dumps(plain, indent=1)
+    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "dataset_description.json", text.encode())
 
 

@@ -35,6 +35,7 @@ def save_state(
             tensors |= {f"optimizer/{name}|{index}/{k}": v for k, v in moments.items()}
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     header = {"step": str(step), "groups": json.dumps(groups)}
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, save(plain, metadata=header))
 
 

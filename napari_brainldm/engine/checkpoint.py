@@ -78,6 +78,7 @@ def save_checkpoint(
     # one entry: safetensors writes several in a random order, and the sha256 with them
     header = {HEADER: json.dumps({"format": FORMAT, "card": to_plain(checkpoint.card)})}
     payload = save({k: v.contiguous() for k, v in tensors.items()}, metadata=header)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, payload)
     return hashlib.sha256(payload).hexdigest()
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 def write_whole(path: Path, content: bytes) -> None:
     """Put `content` at `path` so that a crash leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with beside.open("xb") as stream:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_brainldm.engine import scan_file
+from napari_brainldm.engine import files, scan_file
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.scan_file import (
     ScanWarning,
@@ -448,7 +448,7 @@ def test_a_failed_write_leaves_the_old_file(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(scan_file.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(EngineError, match="No space left"):
         save_volume(Volume(picture().data * 2, AFFINE), path)
     assert path.read_bytes() == old
