@@ -54,7 +54,9 @@ def decimals(covariate: Covariate) -> int:
 
 def range_text(covariate: Covariate) -> str:
     """Return the training range in words, such as "7-172 ml" with a dash."""
-    return f"{covariate.low:g}–{covariate.high:g} {covariate.unit}".rstrip()
+    digits = decimals(covariate)
+    low, high = (f"{round(v, digits):g}" for v in (covariate.low, covariate.high))
+    return f"{low}–{high} {covariate.unit}".rstrip()
 
 
 class Density(QWidget):
