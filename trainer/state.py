@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_brainldm.engine.files import write_whole
+from napari_brainldm.engine.files import put_whole
 from napari_brainldm.engine.request import EngineError
 
 Parts = dict[str, dict[str, Tensor]]
@@ -33,10 +33,11 @@ def save_state(
         groups[name] = state["param_groups"]
         for index, moments in state["state"].items():
             tensors |= {f"optimizer/{name}|{index}/{k}": v for k, v in moments.items()}
-    plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     header = {"step": str(step), "groups": json.dumps(groups)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, save(plain, metadata=header))
+    # straight to the file: a copy in memory would double the need of a large model
+    put_whole(path, lambda beside: save_file(plain, beside, metadata=header))
 
 
 def load_state(path: Path) -> tuple[int, Parts, dict[str, Any]]:

@@ -6,16 +6,25 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Put `content` at `path` so that a crash leaves the old file or the new one."""
+    put_whole(path, lambda beside: _write(beside, content))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def put_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """As `write_whole`, for content that `write` puts into a file it is given."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with beside.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
+        write(beside)
+        with beside.open("rb") as stream:
             os.fsync(stream.fileno())
         if path.exists():
             shutil.copymode(path, beside)
