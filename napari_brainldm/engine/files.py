@@ -12,19 +12,15 @@ from pathlib import Path
 
 def write_whole(path: Path, content: bytes) -> None:
     """Put `content` at `path` so that a crash leaves the old file or the new one."""
-    put_whole(path, lambda beside: _write(beside, content))
+    put_whole(path, lambda beside: beside.write_bytes(content))
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def put_whole(path: Path, write: Callable[[Path], None]) -> None:
+def put_whole(path: Path, write: Callable[[Path], object]) -> None:
     """As `write_whole`, for content that `write` puts into a file it is given."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         write(beside)
-        with beside.open("rb") as stream:
+        with beside.open("r+b") as stream:  # Windows flushes writable files only
             os.fsync(stream.fileno())
         if path.exists():
             shutil.copymode(path, beside)

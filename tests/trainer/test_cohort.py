@@ -64,6 +64,7 @@ def test_the_layout_is_bids_and_says_simulated(cohort: Path) -> None:
     assert (derived / "labels" / f"{stem}_dseg.nii.gz").exists()
     assert (derived / "noisefree" / f"{stem}_desc-noisefree_T1w.nii.gz").exists()
     assert not list(cohort.rglob("*.part"))
+    assert not list(cohort.rglob("*.tmp"))
 
 
 def test_the_table_holds_the_realised_volumes(cohort: Path) -> None:

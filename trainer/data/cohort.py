@@ -7,7 +7,6 @@ done when the record, written last, is there: an interrupted run goes on where i
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import Affine, mni_grid
 from trainer.data.phantom import Looks, Simulated, simulate
@@ -318,9 +318,7 @@ def _write_text(path: Path, text: str) -> None:
 def _write_bytes(path: Path, content: bytes) -> None:
     """Write whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    write_whole(path, content)
 
 
 def _tsv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_brainldm.engine.files import put_whole
 from napari_brainldm.engine.renderer import Renderer
 
 if TYPE_CHECKING:
@@ -40,9 +41,12 @@ def encode_latents(
         data = picture[::-1] if mirrored else picture
         found[index] = renderer.latent_of(data.astype(np.float32))
         yield index + 1
-    temporary = path.with_suffix(".tmp.npy")
-    np.save(temporary, found)
-    temporary.replace(path)
+    put_whole(path, lambda beside: _save(beside, found))
+
+
+def _save(path: Path, latents: Latents) -> None:
+    with path.open("wb") as file:  # given a name, numpy would add .npy to it
+        np.save(file, latents)
 
 
 def open_latents(path: Path) -> Latents:
