@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from napari_brainldm.engine.diffusion import Schedule, linear, scaled_linear
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import Conditions, EngineError, Value
 from napari_brainldm.engine.volume import Grid
 
-KINDS = ("autoencoder", "brain-ldm")
+KINDS = ("autoencoder", "brain-ldm", "segmenter")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,14 @@ class Covariate:
                 f"{', '.join(self.categories)}. Choose one of these."
             )
         return self.categories.index(str(value)) / max(len(self.categories) - 1, 1)
+
+
+def without_autoencoder(name: str) -> str:
+    """The sentence for a checkpoint that makes no pictures."""
+    return (
+        f"{name} holds no autoencoder, so it cannot show or make pictures. Load a "
+        "brain LDM."
+    )
 
 
 def as_number(covariate: Covariate, value: Value) -> float:
@@ -188,8 +197,9 @@ class Card:
     kind: str
     name: str
     grid: Grid
-    autoencoder: AutoencoderSpec
+    autoencoder: AutoencoderSpec | None = None
     denoiser: UNetSpec | None = None
+    segmenter: SegmenterSpec | None = None
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     latent_scale: float = 1.0
     vocabulary: tuple[Covariate, ...] = ()
@@ -201,6 +211,8 @@ class Card:
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
         """(C, i, j, k) of a latent."""
+        if self.autoencoder is None:
+            raise EngineError(without_autoencoder(self.name))
         return self.autoencoder.latent_shape(self.grid.shape)
 
     def covariate(self, name: str) -> Covariate:

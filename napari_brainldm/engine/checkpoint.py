@@ -8,17 +8,20 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from napari_brainldm.engine.card import KINDS, Card
+from napari_brainldm.engine.card import KINDS, Card, without_autoencoder
 from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.frozen import from_plain, to_plain
 from napari_brainldm.engine.request import EngineError
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.networks.segmenter import SegmenterNet
 
 FORMAT = "napari-brainldm 1"
 HEADER = "napari-brainldm"
@@ -32,7 +35,7 @@ class Checkpoint:
     Attributes
     ----------
     tensors
-        float32, keyed "autoencoder.*", "denoiser.*", "probe.*".
+        float32, keyed "autoencoder.*", "denoiser.*", "segmenter.*", "probe.*".
     sha256
         Of the file this was loaded from, hex; empty for one not yet saved.
     """
@@ -50,6 +53,8 @@ class Checkpoint:
 
     def autoencoder(self) -> nn.Module:
         """The autoencoder with its weights, in eval mode."""
+        if self.card.autoencoder is None:
+            raise EngineError(without_autoencoder(self.card.name))
         return _with_weights(self.card.autoencoder.build(), self.part("autoencoder"))
 
     def denoiser(self) -> nn.Module:
@@ -60,6 +65,17 @@ class Checkpoint:
                 "pictures. Train the stage ldm on it, or load a brain LDM."
             )
         return _with_weights(self.card.denoiser.build(), self.part("denoiser"))
+
+    def segmenter(self) -> SegmenterNet:
+        """The segmentation network with its weights, in eval mode."""
+        if self.card.segmenter is None:
+            raise EngineError(
+                f"{self.card.name} holds no segmenter, so it cannot measure pictures. "
+                "Load a checkpoint of the stage segmenter."
+            )
+        network = self.card.segmenter.build()
+        network.load_state_dict(self.part("segmenter"), strict=True)
+        return network.eval()
 
 
 def _with_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -153,9 +169,12 @@ def _refuse_repeated_keys(path: Path) -> None:
 def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
     """Tensor name to shape, as the card's specs build them (without the probe)."""
     with torch.device("meta"):
-        parts: dict[str, nn.Module] = {"autoencoder": card.autoencoder.build()}
-        if card.denoiser is not None:
-            parts["denoiser"] = card.denoiser.build()
+        specs = {
+            "autoencoder": card.autoencoder,
+            "denoiser": card.denoiser,
+            "segmenter": card.segmenter,
+        }
+        parts = {name: spec.build() for name, spec in specs.items() if spec is not None}
     return {
         f"{part}.{key}": tuple(tensor.shape)
         for part, network in parts.items()
