@@ -9,9 +9,11 @@ from pathlib import Path
 from napari_brainldm.engine.card import Intensity, ScheduleSpec
 from napari_brainldm.engine.frozen import from_plain
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.request import EngineError
 from trainer.data.cohort import CohortConfig
+from trainer.data.randomise import Randomisation
 
 PRECISIONS = ("no", "bf16")
 _EVERY = ("save_every", "log_every", "picture_every")
@@ -142,7 +144,8 @@ class AutoencoderConfig:
     adversarial_start
         Step from which the discriminator plays.
     features
-        Local MedicalNet ResNet weights (.pth) for the perceptual loss.
+        What the perceptual loss compares with: a segmenter's checkpoint
+        (.safetensors; empty: the bundled one) or MedicalNet ResNet weights (.pth).
     """
 
     spec: AutoencoderSpec = field(default_factory=AutoencoderSpec)
@@ -152,6 +155,24 @@ class AutoencoderConfig:
     adversarial: float = 0.0
     adversarial_start: int = 0
     features: str = ""
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """Stage segmenter: labels from simulated scans under random looks.
+
+    Attributes
+    ----------
+    voxel_mm
+        Edge of the voxels it looks at; the MNI grid of 160 x 192 x 160 mm.
+    looks
+        How far samples differ from each other.
+    """
+
+    spec: SegmenterSpec = field(default_factory=SegmenterSpec)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    voxel_mm: float = 2.0
+    looks: Randomisation = field(default_factory=Randomisation)
 
 
 @dataclass(frozen=True)
@@ -180,6 +201,7 @@ class RunConfig:
     cohort: CohortConfig = field(default_factory=CohortConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     ldm: LdmConfig = field(default_factory=LdmConfig)
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
 
 
 def load_config(path: Path) -> RunConfig:

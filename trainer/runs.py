@@ -16,6 +16,7 @@ from napari_brainldm.engine.checkpoint import (
     save_checkpoint,
 )
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.volume import mni_grid
 from trainer.data.bids import Dataset, Entry, read_dataset
 from trainer.data.cohort import write_cohort
 from trainer.data.latents import Latents, encode_latents, latents_path, open_latents
@@ -26,30 +27,29 @@ from trainer.data.pictures import (
     pictures_path,
     prepare,
 )
-from trainer.data.template import load_template
+from trainer.data.template import build_template, load_template
 from trainer.data.vocabulary import conditions, vocabulary
 from trainer.log import RunLog, duration
 from trainer.loop import Stage, train, trained
 from trainer.stages.autoencoder import AutoencoderStage
 from trainer.stages.ldm import LdmStage
+from trainer.stages.segmenter import SegmenterStage
 
 if TYPE_CHECKING:
     from trainer.config import LoopConfig, RunConfig
 
-STAGES = ("autoencoder", "ldm")
+STAGES = ("segmenter", "autoencoder", "ldm")
+MODEL = STAGES[1:]  # the stages whose checkpoints make pictures
 
 
 def train_stage(
     config: RunConfig, stage: str, resume: bool, device: str, workers: int
 ) -> Iterator[str]:
     """Prepare the data, train `stage` and save its checkpoint into the run's folder."""
-    dataset = read_dataset(config.data)
-    yield f"{len(dataset.train)} scans to train on, {len(dataset.held_out)} held out"
-    yield from _prepare(config, dataset, workers)
-    if stage == "autoencoder":
-        running, loop = _autoencoder(config, dataset)
+    if stage == "segmenter":
+        running, loop = _segmenter(config)
     else:
-        running, loop = yield from _ldm(config, dataset)
+        running, loop = yield from _on_dataset(config, stage, workers)
     state = stage_path(config, stage).with_suffix(".state")
     log = RunLog(Path(config.out) / "log" / stage, resume)
     for report in train(running, loop, state, resume, device):
@@ -58,6 +58,35 @@ def train_stage(
     checkpoint = trained(running, state)
     sha = save_checkpoint(checkpoint, stage_path(config, stage))
     yield f"Saved {stage_path(config, stage)} (sha256 {sha})"
+
+
+def _on_dataset(
+    config: RunConfig, stage: str, workers: int
+) -> Generator[str, None, tuple[Stage, LoopConfig]]:
+    dataset = read_dataset(config.data)
+    yield f"{len(dataset.train)} scans to train on, {len(dataset.held_out)} held out"
+    yield from _prepare(config, dataset, workers)
+    if stage == "autoencoder":
+        return _autoencoder(config, dataset)
+    return (yield from _ldm(config, dataset))
+
+
+def _segmenter(config: RunConfig) -> tuple[Stage, LoopConfig]:
+    grid = mni_grid(config.segmenter.voxel_mm)
+    card = Card(
+        kind="segmenter",
+        name=f"Segmenter ({config.segmenter.voxel_mm:g} mm)",
+        grid=grid,
+        segmenter=config.segmenter.spec,
+        provenance=Provenance(
+            trained_on="Simulated labels of one template brain, looks drawn at random",
+            command=f"python -m trainer train segmenter (config {config.name})",
+            citation="Billot et al. 2023, https://doi.org/10.1016/j.media.2023.102789",
+            intended_use="Research: volumes of brain structures in T1-weighted MRI.",
+        ),
+    )
+    stage = SegmenterStage(config.segmenter, card, build_template(grid))
+    return stage, config.segmenter.loop
 
 
 def stage_path(config: RunConfig, stage: str) -> Path:
@@ -73,12 +102,12 @@ def last_checkpoint(config: RunConfig) -> Path:
     EngineError
         If none was.
     """
-    for stage in reversed(STAGES):
+    for stage in reversed(MODEL):
         if stage_path(config, stage).is_file():
             return stage_path(config, stage)
     raise EngineError(
         f"The run {config.out} has no checkpoint yet. Train the stages "
-        f"{', '.join(STAGES)} first, or name one with --checkpoint."
+        f"{', '.join(MODEL)} first, or name one with --checkpoint."
     )
 
 
@@ -128,7 +157,7 @@ def _provenance(config: RunConfig, dataset: Dataset) -> Provenance:
     subjects = len({e.subject for e in dataset.train})
     return Provenance(
         trained_on=f"{name}: {len(dataset.train)} scans of {subjects} subjects",
-        command=f"python -m trainer train {' | '.join(STAGES)} (config {config.name})",
+        command=f"python -m trainer train {' | '.join(MODEL)} (config {config.name})",
     )
 
 

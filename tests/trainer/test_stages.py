@@ -164,8 +164,25 @@ def test_the_perceptual_loss_reaches_the_autoencoder(medicalnet):
     assert any(g is not None and float(g.abs().max()) > 0 for g in gradients)
 
 
+def test_a_segmenter_serves_as_features(tmp_path):
+    path = tmp_path / "segmenter.safetensors"
+    save_checkpoint(toys.segmenter(), path)
+    distance = feature_network(str(path))
+    x = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert float(distance(x, x)) == 0.0
+    assert 0 < float(distance(x, x + 0.01)) < float(distance(x, 1 - x))
+    assert len(distance.network(x)) == 4
+
+
+def test_an_autoencoder_does_not_serve_as_features(tmp_path):
+    path = tmp_path / "autoencoder.safetensors"
+    save_checkpoint(toys.autoencoder_checkpoint(), path)
+    with pytest.raises(EngineError, match="holds no segmenter"):
+        feature_network(str(path))
+
+
 def test_without_the_file_there_is_a_sentence(tmp_path):
-    for name in ("", str(tmp_path / "nowhere.pth"), str(tmp_path)):
+    for name in (str(tmp_path / "nowhere.pth"), str(tmp_path)):
         with pytest.raises(EngineError, match="set perceptual = 0"):
             toys.autoencoder_stage(perceptual=0.1, features=name)
     assert toys.autoencoder_stage(features="nowhere.pth").features is None

@@ -19,6 +19,7 @@ from torch import nn
 from napari_brainldm.engine.card import Card, Covariate, ScheduleSpec
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.request import Conditions
 from napari_brainldm.engine.volume import Grid
@@ -80,6 +81,16 @@ def autoencoder_checkpoint(vocabulary: tuple[Covariate, ...] = (AGE,)) -> Checkp
         weights = SPEC.build().state_dict()
     tensors = {f"autoencoder.{k}": v for k, v in weights.items()}
     return Checkpoint(card(8, vocabulary), tensors)
+
+
+def segmenter() -> Checkpoint:
+    """Random weights; features of 16 voxels and more."""
+    spec = SegmenterSpec((8, 8, 8, 8, 8, 8))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = spec.build().state_dict()
+    tensors = {f"segmenter.{k}": v for k, v in weights.items()}
+    return Checkpoint(Card("segmenter", "Toy", grid(16), segmenter=spec), tensors)
 
 
 def planted(count: int) -> tuple[np.ndarray, list[Conditions]]:

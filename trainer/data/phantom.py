@@ -185,7 +185,7 @@ def solve(
     scale = wish.icv_ml / totals(structure_volumes(pack.structures, pack.grid)).icv_ml
     scale = scale ** (1 / 3)
     goal = _shares(wish)
-    for level, count in zip((_coarse(pack), pack), steps, strict=True):
+    for level, count in zip((coarse(pack), pack), steps, strict=True):
         parts, drivers = _controlled(level), _drivers(level, goal)
         for _ in range(count):
             phi = _positions(level, drivers, person, change, scale)
@@ -242,7 +242,7 @@ def _measured(parts: Tensor, grid: Grid) -> Volumes:
     return Volumes(v, tissue + h, h, v + h + tissue + csf)
 
 
-def _coarse(pack: TemplatePack) -> TemplatePack:
+def coarse(pack: TemplatePack) -> TemplatePack:
     """Return the pack on a grid of about 4 mm, or itself where it is no finer."""
     factor = round(_COARSE_MM / min(pack.grid.voxel_size))
     if factor < 2:
@@ -264,11 +264,11 @@ def _positions(
 ) -> Tensor:
     """Sampling positions (3, i, j, k) in voxels for four log changes and a scale."""
     voxel = pack.grid.voxel_size[0]
-    d = divergence(drivers, pack.mask, change, _spread(person.sulci, pack))
+    d = divergence(drivers, pack.mask, change, spread(person.sulci, pack))
     velocity = irrotational(smooth(d, 1.5 / voxel)) + (
-        _spread(person.velocity, pack) / voxel
+        spread(person.velocity, pack) / voxel
     )
-    placed = _placement(pack, person, scale)
+    placed = head_position(pack, person, scale)
     return placed + warp(integrate(-velocity), placed)
 
 
@@ -279,7 +279,7 @@ def divergence(drivers: Tensor, mask: Tensor, change: Tensor, sulci: Tensor) -> 
     return wished - mask * (wished.sum() / mask.sum())
 
 
-def _placement(pack: TemplatePack, person: Individual, scale: float) -> Tensor:
+def head_position(pack: TemplatePack, person: Individual, scale: float) -> Tensor:
     """Positions (3, i, j, k) in voxels of the template for a head `scale` times it."""
     grid, device = pack.grid, pack.structures.device
     axes = [torch.arange(n, dtype=torch.float32, device=device) for n in grid.shape]
@@ -293,12 +293,12 @@ def _placement(pack: TemplatePack, person: Individual, scale: float) -> Tensor:
 def draw_individual(anatomy: Anatomy, seed: int, index: int) -> Individual:
     """Anatomy and placement of person `index`, the same for the same numbers."""
     generator = generator_of(seed, index, 0)
-    velocity = anatomy.bend_mm * _field(3, 24.0, generator)
-    velocity = velocity + anatomy.ripple_mm * _field(3, 11.0, generator)
-    sulci = anatomy.sulci * _field(1, 9.0, generator)
+    velocity = anatomy.bend_mm * smooth_field(3, 24.0, generator)
+    velocity = velocity + anatomy.ripple_mm * smooth_field(3, 11.0, generator)
+    sulci = anatomy.sulci * smooth_field(1, 9.0, generator)
     stretch = anatomy.shape * torch.randn(3, generator=generator)
     angles = torch.randn(3, generator=generator) * math.radians(anatomy.tilt_degrees)
-    axes = _rotation(angles) @ torch.diag(torch.exp(stretch - stretch.mean()))
+    axes = rotation(angles) @ torch.diag(torch.exp(stretch - stretch.mean()))
     shift = anatomy.shift_mm * torch.randn(3, generator=generator)
     return Individual(velocity, sulci, axes, shift)
 
@@ -310,14 +310,16 @@ def generator_of(seed: int, index: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(state)
 
 
-def _field(channels: int, correlation_mm: float, generator: torch.Generator) -> Tensor:
+def smooth_field(
+    channels: int, correlation_mm: float, generator: torch.Generator
+) -> Tensor:
     """Smooth noise (C, a, b, c) on the lattice, RMS 1."""
     noise = torch.randn((channels, *_LATTICE), generator=generator)
     blurred = smooth(noise, correlation_mm / _LATTICE_MM)
     return blurred / blurred.square().mean().sqrt()
 
 
-def _spread(lattice_field: Tensor, pack: TemplatePack) -> Tensor:
+def spread(lattice_field: Tensor, pack: TemplatePack) -> Tensor:
     """Bring a lattice field (C, a, b, c) onto the grid of `pack`: (C, i, j, k)."""
     placed = lattice_field[None].to(pack.structures)
     return functional.interpolate(
@@ -325,7 +327,7 @@ def _spread(lattice_field: Tensor, pack: TemplatePack) -> Tensor:
     )[0]
 
 
-def _rotation(angles: Tensor) -> Tensor:
+def rotation(angles: Tensor) -> Tensor:
     """Rotation (3, 3) of the skew matrix of `angles` (3,) in radians."""
     x, y, z = angles.tolist()
     skew = torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])

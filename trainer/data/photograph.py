@@ -100,14 +100,14 @@ def steeper(share: Tensor, middle: float) -> Tensor:
 
 def photograph(truth: Tensor, scanner: Scanner, generator: torch.Generator) -> Tensor:
     """Picture with a smooth bias field and Rician noise, 0 where `truth` is 0."""
-    bias = torch.exp(scanner.bias * _bias_field(truth.shape, generator))
+    bias = torch.exp(scanner.bias * bias_field(truth.shape, generator))
     noise = scanner.noise * torch.randn((2, *truth.shape), generator=generator)
     real, imaginary = noise.to(truth.device)
     seen = torch.hypot(truth * bias.to(truth.device) + real, imaginary)
     return (seen * (truth > 0)).clamp(0, 1)
 
 
-def _bias_field(shape: torch.Size, generator: torch.Generator) -> Tensor:
+def bias_field(shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Smooth noise (i, j, k) with a correlation of about 50 mm, RMS 1."""
     lattice = smooth(torch.randn(_BIAS_LATTICE, generator=generator), 3.0)
     field = lattice / lattice.square().mean().sqrt()

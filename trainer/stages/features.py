@@ -1,17 +1,22 @@
-"""Perceptual distance: features of a network whose weights the user has at hand."""
+"""Perceptual distance: features of the segmenter, or of a network the user has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from monai.networks.nets.resnet import ResNetFeatures
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.resources import bundled_segmenter
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.networks.segmenter import SegmenterNet
 
 KNOWN = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
 
@@ -42,27 +47,53 @@ def _unit(features: Tensor) -> Tensor:
     return functional.normalize(features.float(), dim=1)
 
 
+class SegmenterFeatures(nn.Module):
+    """The way down of a segmenter: it knows structures, and nothing of real faces."""
+
+    def __init__(self, network: SegmenterNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Feature maps of pictures (B, 1, i, j, k), finest first."""
+        return self.network.features(x)
+
+
 def feature_network(path: str) -> FeatureDistance:
-    """A MedicalNet ResNet (Chen 2019) from a local .pth file of weights.
+    """The features of a segmenter, or of a MedicalNet ResNet (Chen 2019).
+
+    Parameters
+    ----------
+    path
+        A segmenter's checkpoint (.safetensors; the bundled one when empty) or a local
+        .pth file of MedicalNet weights.
 
     Raises
     ------
     EngineError
-        If no file is given, or it does not hold such a network.
+        If the file is not there, or does not hold such a network.
     """
-    if not path or not Path(path).is_file():
+    file = Path(path) if path else bundled_segmenter()
+    if not file.is_file():
         raise EngineError(
             f"The perceptual loss is on, but its features file {path!r} is not there. "
-            "Give local MedicalNet weights (resnet_10.pth ...) or set perceptual = 0."
+            "Give a segmenter or local MedicalNet weights (resnet_10.pth ...), leave "
+            "it empty for the bundled segmenter, or set perceptual = 0."
         )
-    weights = _weights(Path(path))
+    if file.suffix == ".safetensors":
+        return FeatureDistance(SegmenterFeatures(load_checkpoint(file).segmenter()))
+    return FeatureDistance(_medicalnet(file))
+
+
+def _medicalnet(path: Path) -> nn.Module:
+    weights = _weights(path)
     for name in KNOWN:
         with torch.device("meta"):
             wanted = _shapes(ResNetFeatures(name, pretrained=False).state_dict())
         if wanted == _shapes(weights):
             network = ResNetFeatures(name, pretrained=False)
             network.load_state_dict(weights)
-            return FeatureDistance(network)
+            return network
     raise EngineError(
         f"{path} does not hold a MedicalNet ResNet ({', '.join(KNOWN)}). "
         "Give one of these files or set perceptual = 0."
