@@ -7,26 +7,48 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from scipy.spatial.distance import cdist
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from napari_brainldm.engine.renderer import Renderer
-from napari_brainldm.engine.request import Conditions, EngineError, Sampler
+from napari_brainldm.engine.measure import measure
+from napari_brainldm.engine.renderer import Renderer, finish
+from napari_brainldm.engine.request import (
+    Conditions,
+    EngineError,
+    Request,
+    Sampler,
+    Seed,
+)
 from napari_brainldm.engine.scan_file import save_volume
+from napari_brainldm.engine.segment import Segmenter
 from napari_brainldm.engine.volume import Volume, mni_grid
-from tests.tiny import tiny_checkpoint
+from tests.tiny import tiny_checkpoint, tiny_segmenter
 from trainer.data.bids import Entry
 from trainer.evaluate.brain_ldm import (
     Asked,
     Unseen,
     ask,
     condition_figures,
+    measured,
+    reader_figures,
     rebuilt_figures,
+    sweep,
 )
-from trainer.evaluate.meter import BOX, Meter, calibrate, counts
-from trainer.evaluate.run import _check_enough, calibrated, load_unseen
-from trainer.evaluate.similarity import psnr, ssim
+from trainer.evaluate.memorisation import distances, nearest_ratio
+from trainer.evaluate.readers import cubes, fit_readers
+from trainer.evaluate.run import _check_enough, _check_volumes, load_unseen
+from trainer.evaluate.similarity import (
+    SCALES,
+    diversity,
+    kernel_of,
+    ms_ssim,
+    psnr,
+    ssim,
+)
 
 GRID = mni_grid(8.0)
+NOTHING = np.zeros((1, 1, 1), np.float32)
 
 
 def noisy(sd, seed=0):
@@ -70,46 +92,121 @@ def test_psnr_is_that_of_scikit_image_and_infinite_for_equal_pictures():
     assert psnr(truth, truth) == math.inf
 
 
-# The meter ----------------------------------------------------------------------------
+def test_ms_ssim_is_a_product_over_scales_and_one_for_equal_pictures():
+    rng = np.random.default_rng(0)
+    first = ndimage.gaussian_filter(rng.random((80, 96, 80)), 2).astype(np.float32)
+    second = np.clip(first + rng.normal(0, 0.02, first.shape), 0, 1).astype(np.float32)
+    assert kernel_of(first.shape) == 5
+    assert kernel_of((160, 224, 160)) == 9
+    assert kernel_of((400, 400, 400)) == 11
+    assert ms_ssim(first, first) == pytest.approx(1.0, abs=1e-5)
+    x, y, wanted = first, second, 1.0
+    for last, weight in zip([False] * 4 + [True], SCALES, strict=True):
+        whole, contrast = terms(x, y, 5)
+        wanted *= max(whole if last else contrast, 0) ** weight
+        x, y = (halved(p) for p in (x, y))
+    assert ms_ssim(first, second) == pytest.approx(wanted, abs=2e-3)
 
 
-def head(dark: int, bright: int) -> np.ndarray:
-    """White matter, `dark` voxels of ventricle, a rim of fluid that `bright` thins."""
-    data = np.ones(GRID.shape, np.float32)
-    data[:, : 5 - bright] = 0.2  # behind the box
-    data[9, 14, 8 : 8 + dark] = 0.2
-    return data
+def terms(x, y, kernel):
+    """Means of SSIM and of its contrast-structure part, from scipy's filters."""
+    line = np.exp(-0.5 * (np.arange(kernel) - kernel // 2) ** 2 / 1.5**2)
+    line /= line.sum()
+
+    def mean(p):
+        for axis in range(3):
+            p = ndimage.correlate1d(p.astype(float), line, axis)
+        edge = kernel // 2
+        return p[edge:-edge, edge:-edge, edge:-edge]
+
+    a, b = mean(x), mean(y)
+    spread = mean(x * x) - a * a + mean(y * y) - b * b
+    contrast = (2 * (mean(x * y) - a * b) + 0.03**2) / (spread + 0.03**2)
+    light = (2 * a * b + 0.01**2) / (a * a + b * b + 0.01**2)
+    return float((light * contrast).mean()), float(contrast.mean())
 
 
-def test_the_box_covers_the_ventricles_and_stays_on_the_grid():
-    picture = np.zeros(GRID.shape, np.float32) + 1.0
-    picture[10, 12, 10] = 0.2
-    dark, _ = counts(picture, GRID)
-    assert dark == pytest.approx(1.0)
-    world = GRID.matrix[:3, :3] @ [10, 12, 10] + GRID.matrix[:3, 3]
-    assert all(low <= w <= high for w, (low, high) in zip(world, BOX, strict=True))
-    rows = [list(row) for row in GRID.affine]
-    for row in rows[:3]:
-        row[3] = 0.0  # a smaller grid, whose corner lies inside the box
-    small = replace(GRID, affine=tuple(tuple(row) for row in rows))
-    picture[:] = 1.0
-    picture[0, 0, 0] = 0.2
-    assert counts(picture, small)[0] == pytest.approx(1.0)
+def halved(p):
+    i, j, k = (n // 2 for n in p.shape)
+    cut = p[: 2 * i, : 2 * j, : 2 * k]
+    return cut.reshape(i, 2, j, 2, k, 2).mean((1, 3, 5))
 
 
-def test_a_picture_without_a_head_counts_nothing_bright():
-    assert counts(np.zeros(GRID.shape, np.float32), GRID)[1] == 0.0
+def test_diversity_pairs_every_picture_with_the_next():
+    rng = np.random.default_rng(1)
+    pictures = [rng.random((32, 32, 32)).astype(np.float32) for _ in range(3)]
+    pairs = [(0, 1), (1, 2), (2, 0)]
+    wanted = np.mean([ms_ssim(pictures[a], pictures[b]) for a, b in pairs])
+    assert diversity(pictures) == pytest.approx(wanted)
 
 
-def test_the_meter_reads_what_it_was_calibrated_on():
-    """Volumes that are a straight line of what is counted come back exactly."""
-    pictures = [head(n, n) for n in range(6)]
-    dark, bright = np.array([counts(p, GRID) for p in pictures]).T
-    assert (np.diff(dark) > 0).all() and (np.diff(bright) > 0).all()
-    meter = calibrate(pictures, 3 * dark + 5, 2000 * bright + 700, GRID)
-    read = [meter.read(p) for p in pictures]
-    assert [r["ventricles"] for r in read] == pytest.approx(list(3 * dark + 5))
-    assert [r["brain"] for r in read] == pytest.approx(list(2000 * bright + 700))
+# Memorisation -------------------------------------------------------------------------
+
+
+def spread(count, seed):
+    return np.random.default_rng(seed).normal(size=(count, 20))
+
+
+def ratio_of(samples, training, unseen):
+    return nearest_ratio(distances(samples, training), distances(samples, unseen))
+
+
+def test_distances_are_those_of_scipy():
+    a, b = spread(7, 0), spread(5, 1)
+    np.testing.assert_allclose(distances(a, b), cdist(a, b), atol=1e-9)
+
+
+def test_samples_of_the_same_kind_are_no_copies():
+    assert ratio_of(spread(60, 0), spread(120, 1), spread(60, 2)).holds_one
+
+
+def test_more_training_scans_alone_do_not_look_like_copies():
+    ratio = ratio_of(spread(60, 3), spread(2000, 4), spread(60, 5))
+    assert ratio.value > 0.97
+
+
+def test_planted_copies_are_found():
+    training = spread(120, 1)
+    copies = training[:60] + 0.05 * spread(60, 6)
+    ratio = ratio_of(copies, training, spread(120, 2))
+    assert not ratio.holds_one
+    assert ratio.high < 0.9
+
+
+# Readers ------------------------------------------------------------------------------
+
+
+def people(count, seed):
+    """Pictures whose brightness front and back tell age and sex."""
+    rng = np.random.default_rng(seed)
+    ages, sexes = rng.uniform(20, 90, count), rng.choice(["F", "M"], count)
+    pictures = rng.normal(0.5, 0.02, (count, *GRID.shape)).astype(np.float32)
+    pictures[:, :, :12] += ((ages - 55) / 350)[:, None, None, None]
+    pictures[:, :, 12:] += np.where(sexes == "M", 0.05, 0)[:, None, None, None]
+    return list(pictures), ages, sexes
+
+
+def test_readers_find_planted_age_and_sex_in_unseen_pictures():
+    readers = fit_readers(*people(80, 0), GRID)
+    pictures, ages, sexes = people(40, 1)
+    age, sex = readers.read(pictures)
+    assert np.corrcoef(age, ages)[0, 1] > 0.95
+    assert (sex == sexes).mean() > 0.9
+    asked = [
+        Asked(Conditions.of({"age": a, "sex": str(s)}), {}, p)
+        for p, a, s in zip(pictures, ages, sexes, strict=True)
+    ]
+    figures = reader_figures(readers, asked)
+    assert figures["age_r"] == pytest.approx(np.corrcoef(age, ages)[0, 1])
+    assert figures["sex_accuracy"] == pytest.approx((sex == sexes).mean())
+
+
+def test_cubes_are_means_over_8_mm():
+    picture = np.arange(8**3, dtype=np.float32).reshape(8, 8, 8)
+    grid = replace(mni_grid(2.0), shape=(8, 8, 8))
+    found = cubes([picture], grid)[0]
+    wanted = ndimage.uniform_filter(picture.astype(float), 4)[2::4, 2::4, 2::4]
+    np.testing.assert_allclose(found, wanted.ravel())
 
 
 # Tables -------------------------------------------------------------------------------
@@ -117,7 +214,7 @@ def test_the_meter_reads_what_it_was_calibrated_on():
 
 def asked(x, y):
     return [
-        Asked(Conditions.of({"age": 60.0, "ventricles": a}), {"ventricles": b})
+        Asked(Conditions.of({"age": 60.0, "ventricles": a}), {"ventricles": b}, NOTHING)
         for a, b in zip(x, y, strict=True)
     ]
 
@@ -128,9 +225,19 @@ def test_agreement_is_r_slope_and_mean_error():
     assert figures["ventricles_r"] == pytest.approx(1.0)
     assert figures["ventricles_slope"] == pytest.approx(0.5)
     assert figures["ventricles_mae_ml"] == pytest.approx(abs(3 - 0.5 * x).mean())
+    assert figures["ventricles_intercept_ml"] == pytest.approx(3.0)
     y = np.array([12.0, 18.0, 50.0, 61.0])
     r = condition_figures(asked(x, y))["ventricles_r"]
     assert r == pytest.approx(np.cov(x, y)[0, 1] / (x.std(ddof=1) * y.std(ddof=1)))
+
+
+def test_the_usual_range_leaves_out_the_ends():
+    x = np.arange(1.0, 42.0)
+    y = x.copy()
+    y[[0, -1]] = 500.0, -500.0
+    figures = condition_figures(asked(x, y))
+    assert figures["ventricles_r_5_to_95"] == pytest.approx(1.0)
+    assert figures["ventricles_r"] < 0.5
 
 
 @pytest.fixture(scope="module")
@@ -157,18 +264,40 @@ def test_a_dataset_without_truth_has_no_noise_ceiling(renderer):
     assert all(math.isfinite(value) for value in figures.values())
 
 
-def test_every_asked_picture_has_its_own_seed_and_is_measured(renderer):
-    meter = calibrate(
-        [head(n, n) for n in range(3)],
-        np.arange(3.0),
-        np.arange(3.0),
-        GRID,
-    )
+@pytest.fixture(scope="module")
+def segmenter():
+    return Segmenter(tiny_segmenter(), "cpu", "float32")
+
+
+def test_every_asked_picture_has_its_own_seed_and_is_measured(renderer, segmenter):
     wanted = [Conditions.of({"ventricles": v}) for v in (10.0, 10.0)]
-    found = list(ask(renderer, meter, wanted, Sampler(steps=2)))
-    assert [one.conditions for one in found] == wanted
-    assert isinstance(meter, Meter)
+    sampler = Sampler(steps=2)
+    found = list(ask(renderer, segmenter, wanted, sampler, 5))
+    assert [one.conditions.as_dict()["ventricles"] for one in found] == [10.0, 10.0]
+    assert found[0].conditions.as_dict()["age"] == 55.0
     assert found[0].measured != found[1].measured
+    request = Request(wanted[0], Seed(6), (), sampler)
+    again = finish(renderer.render(request)).data
+    np.testing.assert_array_equal(again, found[1].picture)
+
+
+def test_measured_volumes_mean_what_the_card_means(renderer, segmenter):
+    card = replace(renderer.card, head_size=1500.0)
+    picture, _ = noisy(0.1)
+    found = measured(segmenter, card, picture)
+    volumes = measure(segmenter.segment(Volume(picture, GRID.matrix)))
+    assert found["ventricles"] == volumes.ventricles
+    assert found["brain"] == pytest.approx(volumes.brain / volumes.icv * 1500)
+
+
+def test_a_sweep_goes_beyond_the_training_range(renderer, segmenter):
+    found = sweep(renderer, segmenter, "ventricles", (-0.5, 1.9), 1)
+    values = [renderer.card.covariate("ventricles").decode(c) for c in (-0.5, 1.9)]
+    one = list(
+        ask(renderer, segmenter, [Conditions.of({"ventricles": values[1]})], Sampler())
+    )
+    assert values[0] < 7 and values[1] > 67
+    assert found[1] == pytest.approx(one[0].measured["ventricles"])
 
 
 # Scans --------------------------------------------------------------------------------
@@ -205,11 +334,10 @@ def test_without_truth_the_picture_is_its_own(tmp_path):
     assert found.truth is found.picture
 
 
-def test_a_table_without_volumes_gets_a_sentence(tmp_path):
-    one = entry(tmp_path, age=60.0)
-    for entries in ((), (one,)):
-        with pytest.raises(EngineError, match="Map their columns in the config"):
-            calibrated(entries, tiny_checkpoint().card)
+def test_a_table_without_volumes_gets_a_sentence():
+    one = Unseen(NOTHING, NOTHING, Conditions.of({"age": 60.0}))
+    with pytest.raises(EngineError, match="Map their columns in the config"):
+        _check_volumes([one])
 
 
 @pytest.mark.parametrize(("held_out", "n"), [(0, 10), (1, 10), (10, 1), (10, 0)])

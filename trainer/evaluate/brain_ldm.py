@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from napari_brainldm.engine.measure import measure, normalised_brain
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
-from napari_brainldm.engine.volume import Array
+from napari_brainldm.engine.volume import Array, Volume
 from trainer.evaluate.similarity import psnr, ssim
 
 if TYPE_CHECKING:
-    from trainer.evaluate.meter import Meter
+    from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.segment import Segmenter
+    from trainer.evaluate.readers import Readers
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +32,13 @@ class Unseen:
     conditions: Conditions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked:
-    """One generated picture: conditions asked for, volumes measured in ml."""
+    """One picture (i, j, k): conditions asked for, volumes measured in ml."""
 
     conditions: Conditions
-    measured: dict[str, float] = field(default_factory=dict)
+    measured: dict[str, float]
+    picture: Array
 
 
 def rebuilt_figures(renderer: Renderer, unseen: Sequence[Unseen]) -> dict[str, float]:
@@ -60,16 +67,41 @@ def _rebuilt_row(renderer: Renderer, one: Unseen) -> dict[str, float]:
 
 
 def ask(
-    renderer: Renderer, meter: Meter, wanted: Sequence[Conditions], sampler: Sampler
+    renderer: Renderer,
+    segmenter: Segmenter,
+    wanted: Sequence[Conditions],
+    sampler: Sampler,
+    first_seed: int = 0,
 ) -> Iterator[Asked]:
-    """Make one picture per entry of `wanted` (seeds 0, 1, ...) and measure it."""
-    for seed, conditions in enumerate(wanted):
-        request = Request(conditions, Seed(seed), (), sampler)
-        yield Asked(conditions, meter.read(finish(renderer.render(request)).data))
+    """Make one picture per entry of `wanted`, seeds counting up, and measure it."""
+    for seed, conditions in enumerate(wanted, start=first_seed):
+        picture = finish(renderer.render(Request(conditions, Seed(seed), (), sampler)))
+        yield Asked(
+            renderer.card.complete(conditions),
+            measured(segmenter, renderer.card, picture.data),
+            picture.data,
+        )
+
+
+def measured(segmenter: Segmenter, card: Card, picture: Array) -> dict[str, float]:
+    """The volume conditions of `card` in ml, as they are in a picture (i, j, k)."""
+    found = measure(segmenter.segment(Volume(picture, card.grid.matrix)))
+    return {
+        "ventricles": found.ventricles,
+        "brain": normalised_brain(found, card.head_size),
+    }
+
+
+def seen(segmenter: Segmenter, card: Card, unseen: Sequence[Unseen]) -> list[Asked]:
+    """Held-out scans as if they had been asked for: the segmenter's own ceiling."""
+    return [
+        Asked(one.conditions, measured(segmenter, card, one.picture), one.picture)
+        for one in unseen
+    ]
 
 
 def condition_figures(asked: Sequence[Asked]) -> dict[str, float]:
-    """Pearson r, slope and mean absolute error in ml, asked against measured."""
+    """Agreement of volumes asked for and measured: r, slope, intercept, error in ml."""
     found: dict[str, float] = {}
     for name in asked[0].measured:
         x = np.array([float(a.conditions.as_dict()[name]) for a in asked])
@@ -78,75 +110,50 @@ def condition_figures(asked: Sequence[Asked]) -> dict[str, float]:
     return found
 
 
-def ceiling_figures(meter: Meter, unseen: Sequence[Unseen]) -> dict[str, float]:
-    """The same figures for held-out scans: what the meter itself can reach."""
-    asked = [Asked(one.conditions, meter.read(one.picture)) for one in unseen]
-    return {f"meter_{k}": v for k, v in condition_figures(asked).items()}
-
-
-def _agreement(name: str, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+def _agreement(name: str, x: Floats, y: Floats) -> dict[str, float]:
+    low, high = np.percentile(x, (5, 95))
+    usual = (x >= low) & (x <= high)
+    slope, intercept = np.polyfit(x, y, 1)
     return {
         f"{name}_r": _r(x, y),
-        f"{name}_slope": float(np.polyfit(x, y, 1)[0]),
+        f"{name}_r_5_to_95": _r(x[usual], y[usual]),
+        f"{name}_slope": float(slope),
+        f"{name}_intercept_ml": float(intercept),
         f"{name}_mae_ml": float(np.abs(y - x).mean()),
     }
 
 
-def readout_figures(
-    renderer: Renderer, unseen: Sequence[Unseen], pictures: int
-) -> dict[str, float]:
-    """Age and sex as the card's linear read-out sees them.
-
-    `readout_age_r` over held-out scans is the ceiling, `asked_age_r` over generated
-    pictures (asked against read), `age_swing_years` the change read from age 30 to 80.
-    """
-    truth = np.array([renderer.card.vector(one.conditions) for one in unseen])
-    read = np.array([readout(renderer, one.picture) for one in unseen])
-    made = [
-        _made(renderer, unseen[n % len(unseen)].conditions, n) for n in range(pictures)
-    ]
-    asked = truth[np.arange(pictures) % len(unseen)]
-    seen = np.array([readout(renderer, picture) for picture in made])
-    age, sex = (_place(renderer, name) for name in ("age", "sex"))
-    ends = [Conditions.of({"age": years}) for years in (30.0, 80.0)]
-    young, old = (readout(renderer, _made(renderer, end, 1))[age] for end in ends)
-    covariate = renderer.card.covariate("age")
+def reader_figures(readers: Readers, asked: Sequence[Asked]) -> dict[str, float]:
+    """Age and sex asked for against those that `readers` see."""
+    conditions = [a.conditions.as_dict() for a in asked]
+    age, sex = readers.read([a.picture for a in asked])
+    asked_age = np.array([float(c["age"]) for c in conditions])
+    asked_sex = np.array([str(c["sex"]) for c in conditions])
     return {
-        "readout_age_r": _r(truth[:, age], read[:, age]),
-        "asked_age_r": _r(asked[:, age], seen[:, age]),
-        "readout_sex_accuracy": float(((read[:, sex] > 0.5) == truth[:, sex]).mean()),
-        "asked_sex_accuracy": float(((seen[:, sex] > 0.5) == asked[:, sex]).mean()),
-        "age_swing_years": float(old - young) * (covariate.high - covariate.low),
+        "age_r": _r(asked_age, age),
+        "age_mae_years": float(np.abs(age - asked_age).mean()),
+        "sex_accuracy": float((sex == asked_sex).mean()),
     }
 
 
-def readout(renderer: Renderer, picture: Array) -> np.ndarray:
-    """The condition vector that the card's linear read-out sees in `picture`."""
-    probe = renderer.checkpoint.part("probe")
-    latent = renderer.latent_of(picture).ravel() * renderer.card.latent_scale
-    found: np.ndarray = probe["weight"].numpy() @ latent + probe["bias"].numpy()
-    return found
-
-
-def _made(renderer: Renderer, conditions: Conditions, seed: int) -> Array:
-    return finish(renderer.render(Request(conditions, Seed(seed)))).data
-
-
-def _place(renderer: Renderer, name: str) -> int:
-    return [c.name for c in renderer.card.vocabulary].index(name)
-
-
-def _r(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.corrcoef(x, y)[0, 1])
-
-
 def sweep(
-    renderer: Renderer, meter: Meter, name: str, values: Sequence[float], seeds: int
+    renderer: Renderer,
+    segmenter: Segmenter,
+    name: str,
+    codes: Sequence[float],
+    seeds: int,
 ) -> list[float]:
-    """Measured `name` in ml at each asked value, mean over seeds 0 .. seeds - 1."""
-    means = []
-    for value in values:
-        wanted = [Conditions.of({name: value})] * seeds
-        asked = ask(renderer, meter, wanted, Sampler())
+    """Measured `name` in ml at normalised values `codes`, mean over the same seeds.
+
+    Codes below 0 and above 1 lie outside the training range (Pinaya 2022, Figure 4).
+    """
+    covariate, means = renderer.card.covariate(name), []
+    for code in codes:
+        wanted = [Conditions.of({name: covariate.decode(code)})] * seeds
+        asked = ask(renderer, segmenter, wanted, Sampler())
         means.append(float(np.mean([a.measured[name] for a in asked])))
     return means
+
+
+def _r(x: Floats, y: Floats) -> float:
+    return float(np.corrcoef(x, y)[0, 1])

@@ -8,23 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError, Sampler
+from napari_brainldm.engine.resources import bundled_segmenter
+from napari_brainldm.engine.segment import Segmenter
 from trainer.data.bids import Entry, read_dataset
 from trainer.data.pictures import on_grid
 from trainer.data.vocabulary import conditions
 from trainer.evaluate.brain_ldm import (
     Unseen,
     ask,
-    ceiling_figures,
     condition_figures,
     rebuilt_figures,
+    seen,
 )
-from trainer.evaluate.meter import Meter, calibrate
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from trainer.config import RunConfig
 
 TABLES = ("brain-ldm",)
-CALIBRATED_ON = 100  # training scans the meter is fitted to
 
 
 def evaluate(
@@ -51,11 +50,14 @@ def evaluate(
     dataset = read_dataset(config.data)
     _check_enough(len(dataset.held_out), n)
     unseen = [load_unseen(e, renderer.card) for e in dataset.held_out]
-    meter = calibrated(dataset.train[:CALIBRATED_ON], renderer.card)
-    figures = rebuilt_figures(renderer, unseen[:n]) | ceiling_figures(meter, unseen)
+    _check_volumes(unseen)
+    segmenter = Segmenter(load_checkpoint(bundled_segmenter()))
+    ceiling = condition_figures(seen(segmenter, renderer.card, unseen))
+    figures = rebuilt_figures(renderer, unseen[:n])
+    figures |= {f"scans_{name}": value for name, value in ceiling.items()}
     yield from _lines(figures)
     wanted = [unseen[i % len(unseen)].conditions for i in range(n)]
-    asked = list(ask(renderer, meter, wanted, Sampler()))
+    asked = list(ask(renderer, segmenter, wanted, Sampler()))
     held = condition_figures(asked)
     yield from _lines(held)
     result = {"table": table, "pictures": n, "checkpoint": renderer.checkpoint.sha256}
@@ -98,16 +100,9 @@ def _truth(entry: Entry, card: Card, picture: Array) -> Array:
     return on_grid(path, card.grid, card.intensity) if path.is_file() else picture
 
 
-def calibrated(entries: Sequence[Entry], card: Card) -> Meter:
-    """The meter of the model's grid, fitted to `entries`."""
-    found = [dict(e.covariates) for e in entries]
-    if not found or not {"ventricles", "brain"} <= set(found[0]):
+def _check_volumes(unseen: Sequence[Unseen]) -> None:
+    if not {"ventricles", "brain"} <= set(unseen[0].conditions.as_dict()):
         raise EngineError(
             "This table measures ventricles and brain, but the dataset's covariates do "
             "not hold both. Map their columns in the config."
         )
-    pictures = [on_grid(e.path, card.grid, card.intensity) for e in entries]
-    ventricles, brain = (
-        np.array([float(c[name]) for c in found]) for name in ("ventricles", "brain")
-    )
-    return calibrate(pictures, ventricles, brain, card.grid)

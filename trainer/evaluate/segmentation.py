@@ -55,9 +55,9 @@ def dice(truth: Labels, found: Labels, count: int) -> Floats:
     sizes = np.bincount(truth.ravel(), minlength=count + 1).astype(float)
     sizes = sizes + np.bincount(found.ravel(), minlength=count + 1)
     both = np.bincount(truth[truth == found], minlength=count + 1)
-    return np.divide(2 * both, sizes, out=np.full_like(sizes, np.nan), where=sizes > 0)[
-        1 : count + 1
-    ]
+    found: Floats = np.full(sizes.shape, np.nan)
+    np.divide(2 * both, sizes, out=found, where=sizes > 0)
+    return found[1 : count + 1]
 
 
 def in_cohort(segmentation: Segmentation) -> Labels:
@@ -239,8 +239,7 @@ def synthesise_t1(
     picture = np.maximum(means[classes] + deviations[classes] * grain, 0)
     if camera.blur > 0:
         picture = ndimage.gaussian_filter(picture, camera.blur)
-    field = bias_field(torch.Size(labels.shape), torch.Generator().manual_seed(seed))
-    picture = picture * np.exp(camera.bias * field.numpy())
+    picture = picture * np.exp(camera.bias * _shading(labels.shape, seed))
     return Volume(_noisy(picture, camera.noise, rng), affine)
 
 
@@ -267,6 +266,13 @@ def class_map(labels: Labels, classes: Sequence[Collection[int]]) -> NDArray[np.
     return table[places].reshape(labels.shape)
 
 
+def _shading(shape: tuple[int, ...], seed: int) -> Array:
+    """Smooth field (i, j, k) with mean 0 and SD 1."""
+    generator = torch.Generator().manual_seed(seed)
+    field: Array = bias_field(torch.Size(shape), generator).numpy()
+    return np.asarray((field - field.mean()) / field.std(), np.float32)
+
+
 def _noisy(picture: Array, noise: float, rng: np.random.Generator) -> Array:
     """`picture` with Rician noise."""
     if noise <= 0:
@@ -275,4 +281,4 @@ def _noisy(picture: Array, noise: float, rng: np.random.Generator) -> Array:
     real, imaginary = (
         sd * rng.standard_normal(picture.shape, np.float32) for _ in range(2)
     )
-    return np.hypot(picture + real, imaginary)
+    return np.asarray(np.hypot(picture + real, imaginary), np.float32)
