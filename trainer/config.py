@@ -183,12 +183,15 @@ class LdmConfig:
     ----------
     drop
         Fraction of samples whose conditions are dropped, for guidance.
+    centred
+        Diffuse what differs from the mean latent; for heads placed on one another.
     """
 
     spec: UNetSpec = field(default_factory=UNetSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     loop: LoopConfig = field(default_factory=LoopConfig)
     drop: float = 0.0
+    centred: bool = False
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,10 @@ class Card:
         The space of its pictures.
     latent_scale
         Latents are multiplied by this before diffusion (1 / SD over the training set).
+    latent_centred
+        Whether the mean latent of the training set, kept beside the weights as
+        "latent.mean", is taken off first: placed heads share most of what they show,
+        and the denoiser need not learn it.
     vocabulary
         Covariates in the order of the condition vector.
     head_size
@@ -202,6 +206,7 @@ class Card:
     segmenter: SegmenterSpec | None = None
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     latent_scale: float = 1.0
+    latent_centred: bool = False
     vocabulary: tuple[Covariate, ...] = ()
     intensity: Intensity = field(default_factory=Intensity)
     head_size: float = 0.0

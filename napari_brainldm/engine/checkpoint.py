@@ -35,7 +35,8 @@ class Checkpoint:
     Attributes
     ----------
     tensors
-        float32, keyed "autoencoder.*", "denoiser.*", "segmenter.*", "probe.*".
+        float32, keyed "autoencoder.*", "denoiser.*", "segmenter.*",
+        "latent.mean", "probe.*".
     sha256
         Of the file this was loaded from, hex; empty for one not yet saved.
     """
@@ -65,6 +66,10 @@ class Checkpoint:
                 "pictures. Train the stage ldm on it, or load a brain LDM."
             )
         return _with_weights(self.card.denoiser.build(), self.part("denoiser"))
+
+    def latent_mean(self) -> Tensor:
+        """What is taken off a latent before it is scaled: (C, i, j, k), or 0."""
+        return self.tensors.get("latent.mean", torch.zeros(()))
 
     def segmenter(self) -> SegmenterNet:
         """The segmentation network with its weights, in eval mode."""
@@ -175,11 +180,12 @@ def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
             "segmenter": card.segmenter,
         }
         parts = {name: spec.build() for name, spec in specs.items() if spec is not None}
-    return {
+    shapes: dict[str, tuple[int, ...]] = {
         f"{part}.{key}": tuple(tensor.shape)
         for part, network in parts.items()
         for key, tensor in network.state_dict().items()
     }
+    return shapes | ({"latent.mean": card.latent_shape} if card.latent_centred else {})
 
 
 def _check_tensors(name: str, card: Card, tensors: Mapping[str, Tensor]) -> None:

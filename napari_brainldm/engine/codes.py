@@ -17,7 +17,8 @@ class Code:
     Attributes
     ----------
     latent
-        (1, C, i, j, k), the autoencoder's mean latent times the card's latent_scale.
+        (1, C, i, j, k), the autoencoder's mean latent, centred and scaled as
+        the card says.
     stochastic
         (1, C, i, j, k), the latent walked up to the most noise; unit variance. None
         when the scan was encoded by an autoencoder alone.

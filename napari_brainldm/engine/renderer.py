@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.codes import Code, between
-from napari_brainldm.engine.conform import Conformed, conform
+from napari_brainldm.engine.conform import (
+    Conformed,
+    Preparation,
+    conform,
+    in_scan_space,
+)
 from napari_brainldm.engine.device import Compute, choose
 from napari_brainldm.engine.request import (
     Between,
@@ -22,6 +27,9 @@ from napari_brainldm.engine.request import (
     Scan,
     Seed,
 )
+from napari_brainldm.engine.resources import segmenter_at_hand
+from napari_brainldm.engine.segment import Segmenter
+from napari_brainldm.engine.strip import check_way
 from napari_brainldm.engine.volume import Array, Volume
 
 if TYPE_CHECKING:
@@ -51,27 +59,49 @@ class Renderer:
         Loaded weights and card.
     device, precision
         Empty for what the start-up probe finds best; see `engine.device`.
+    segmenter
+        Finds the brain in scans; None for the bundled one, loaded when first needed.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: str = "", precision: str = ""
+        self,
+        checkpoint: Checkpoint,
+        device: str = "",
+        precision: str = "",
+        segmenter: Segmenter | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.card = checkpoint.card
         self.compute = choose(device, precision)
+        self._centre = checkpoint.latent_mean().to(self.compute.device)
         self._encoder: nn.Module | None = None
         self._unet: nn.Module | None = None
+        self._segmenter = segmenter
         self._scans: dict[str, Volume] = {}
+        self._preparations: dict[str, Preparation] = {}
         self._conformed: dict[str, Conformed] = {}
         self._codes: dict[tuple[Scan, int, str], Code] = {}
 
     # -- scans -----------------------------------------------------------------
 
-    def admit(self, scan: Volume) -> str:
-        """Remember `scan` in its own space; its digest names it in requests."""
+    def admit(self, scan: Volume, preparation: Preparation = Preparation()) -> str:
+        """Remember `scan` in its own space; its digest names it in requests.
+
+        Admitted again with another `preparation`, it is conformed and encoded anew.
+        """
+        check_way(preparation.strip)
         digest = scan.digest
         self._scans.setdefault(digest, scan)
+        if self._preparations.get(digest, preparation) != preparation:
+            self._forget(digest)
+        self._preparations[digest] = preparation
         return digest
+
+    def _forget(self, digest: str) -> None:
+        """Drop what was computed from a scan."""
+        self._conformed.pop(digest, None)
+        for key in [key for key in self._codes if key[0].digest == digest]:
+            del self._codes[key]
 
     def conformed(self, digest: str) -> Conformed:
         """The admitted scan on the card's grid; computed once."""
@@ -81,10 +111,30 @@ class Renderer:
                 " Open that scan first."
             )
         if digest not in self._conformed:
-            scan, card = self._scans[digest], self.card
-            percentile = card.intensity.percentile
-            self._conformed[digest] = conform(scan, card.grid, percentile=percentile)
+            preparation = self._preparations[digest]
+            self._conformed[digest] = conform(
+                self._scans[digest],
+                self.card.grid,
+                percentile=self.card.intensity.percentile,
+                segmenter=self._brain_finder(),
+                strip=preparation.strip,
+                n4=preparation.n4,
+            )
         return self._conformed[digest]
+
+    def _brain_finder(self) -> Segmenter | None:
+        """The segmenter given, else the bundled one if this tree has it."""
+        path = segmenter_at_hand() if self._segmenter is None else None
+        if path is not None:
+            from napari_brainldm.engine.checkpoint import load_checkpoint
+
+            self._segmenter = Segmenter(load_checkpoint(path), self.compute.device)
+        return self._segmenter
+
+    def in_scan_space(self, digest: str, picture: Volume) -> Volume:
+        """A picture of an admitted scan, resampled into the scan's own voxels."""
+        conformed = self.conformed(digest)
+        return in_scan_space(picture, conformed, self._scans[digest].grid)
 
     def estimate(self, digest: str) -> Conditions:
         """The covariates that the card's linear read-out finds in a scan's latent.
@@ -118,7 +168,7 @@ class Renderer:
 
     def _latent(self, digest: str, compute: Compute) -> Tensor:
         data = self.conformed(digest).volume.data
-        return self._mean(data, compute) * self.card.latent_scale
+        return self._scaled(self._mean(data, compute))
 
     def latent_of(self, picture: Array) -> Array:
         """The autoencoder's mean latent (C, i, j, k), unscaled, of one (i, j, k).
@@ -130,7 +180,7 @@ class Renderer:
 
     def rebuild(self, picture: Array) -> Array:
         """What the autoencoder alone makes of `picture`, which lies on the grid."""
-        scaled = self._mean(picture, self.compute) * self.card.latent_scale
+        scaled = self._scaled(self._mean(picture, self.compute))
         return self._decode(scaled, self.compute).data
 
     def _mean(self, picture: Array, compute: Compute) -> Tensor:
@@ -246,9 +296,14 @@ class Renderer:
     @torch.no_grad()
     def _decode(self, latent: Tensor, compute: Compute) -> Volume:
         with compute.autocast():
-            picture = self._autoencoder().decode(latent / self.card.latent_scale)
+            raw = latent / self.card.latent_scale + self._centre
+            picture = self._autoencoder().decode(raw)
         data = picture[0, 0].float().cpu().numpy()
         return Volume(data, self.card.grid.matrix)
+
+    def _scaled(self, latent: Tensor) -> Tensor:
+        """What the denoiser knows of a latent as the autoencoder gives it."""
+        return (latent - self._centre) * self.card.latent_scale
 
     def _autoencoder(self) -> Any:
         if self._encoder is None:

@@ -249,6 +249,42 @@ def test_scaled_latents_have_unit_spread():
     assert stage.card.latent_scale == pytest.approx(1 / float(raw.std()))
 
 
+def test_centred_latents_have_no_mean_and_the_card_says_so(tmp_path):
+    stage = toys.ldm_stage(centred=True)
+    raw, _ = toys.planted(12)
+    assert float(stage.latents.mean(0).abs().max()) < 1e-5
+    assert stage.card.latent_scale == pytest.approx(
+        1 / float((raw - raw.mean(0)).std())
+    )
+    checkpoint = stage.finish(stage.players[0].network.state_dict())
+    np.testing.assert_allclose(checkpoint.latent_mean(), raw.mean(0), atol=1e-6)
+    path = tmp_path / "ldm.safetensors"
+    save_checkpoint(checkpoint, path)
+    assert torch.equal(load_checkpoint(path).latent_mean(), checkpoint.latent_mean())
+
+
+def test_centring_cancels_in_the_way_through_the_autoencoder():
+    base = toys.autoencoder_checkpoint()
+    plain = Renderer(base, "cpu", "float32")
+    mean = torch.randn(
+        base.card.latent_shape, generator=torch.Generator().manual_seed(0)
+    )
+    card = replace(base.card, latent_centred=True, latent_scale=3.0)
+    tensors = {**base.tensors, "latent.mean": mean}
+    centred = Renderer(replace(base, card=card, tensors=tensors), "cpu", "float32")
+    picture = toys.pictures(1, 8)[0].astype(np.float32)
+    wanted = plain.rebuild(picture)
+    np.testing.assert_allclose(centred.rebuild(picture), wanted, atol=1e-5)
+
+
+def test_a_centred_checkpoint_without_its_mean_is_refused(tmp_path):
+    base = toys.autoencoder_checkpoint()
+    path = tmp_path / "broken.safetensors"
+    save_checkpoint(replace(base, card=replace(base.card, latent_centred=True)), path)
+    with pytest.raises(EngineError, match=r"latent\.mean"):
+        load_checkpoint(path)
+
+
 def test_mirrored_latents_double_the_set_under_the_same_conditions():
     latents, asked = toys.planted(6)
     plain = toys.ldm_stage(count=6)

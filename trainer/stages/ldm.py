@@ -55,6 +55,8 @@ class LdmStage:
         self.subjects = len(latents)
         if mirrored is not None:
             latents, asked = np.concatenate([latents, mirrored]), [*asked, *asked]
+        self.mean = latents.mean(0) if config.centred else np.zeros((), np.float32)
+        latents = latents - self.mean
         scale = 1.0 / float(latents.std())
         spec = replace(
             config.spec,
@@ -68,11 +70,12 @@ class LdmStage:
             denoiser=spec,
             schedule=config.schedule,
             latent_scale=scale,
+            latent_centred=config.centred,
         )
         self.config, self.checkpoint = config, checkpoint
         self.latents = torch.from_numpy(latents) * scale
         self.vectors = torch.tensor([self.card.vector(c) for c in asked])
-        self.unseen = torch.from_numpy(held_out[0]) * scale
+        self.unseen = torch.from_numpy(held_out[0] - self.mean) * scale
         self.unseen_vectors = torch.tensor([self.card.vector(c) for c in held_out[1]])
         self.count = len(latents)
         self.sigmas = torch.tensor(config.schedule.build().sigmas)
@@ -149,6 +152,8 @@ class LdmStage:
         """A brain LDM: the autoencoder, the denoiser and the linear read-out."""
         tensors = dict(self.checkpoint.tensors.items())
         tensors |= {f"denoiser.{k}": v.cpu().float() for k, v in weights.items()}
+        if self.config.centred:
+            tensors["latent.mean"] = torch.from_numpy(self.mean)
         if self.card.vocabulary:
             tensors |= self._readout
         return Checkpoint(self.card, tensors)
