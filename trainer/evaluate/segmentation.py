@@ -52,12 +52,13 @@ VESSELS = (30, 62)  # within the skull, but no structure's
 
 def dice(truth: Labels, found: Labels, count: int) -> Floats:
     """Dice (count,) of the labels 1..count; NaN of a label that neither map holds."""
-    sizes = np.bincount(truth.ravel(), minlength=count + 1).astype(float)
-    sizes = sizes + np.bincount(found.ravel(), minlength=count + 1)
-    both = np.bincount(truth[truth == found], minlength=count + 1)
-    found: Floats = np.full(sizes.shape, np.nan)
-    np.divide(2 * both, sizes, out=found, where=sizes > 0)
-    return found[1 : count + 1]
+    same = truth[truth == found]
+    both, *sizes = (
+        np.bincount(labels.ravel(), minlength=count + 1)[1 : count + 1]
+        for labels in (same, truth, found)
+    )
+    with np.errstate(invalid="ignore"):
+        return np.asarray(2 * both / (sizes[0] + sizes[1]), np.float64)
 
 
 def in_cohort(segmentation: Segmentation) -> Labels:
