@@ -141,8 +141,8 @@ class AutoencoderConfig:
     ----------
     kl, perceptual, adversarial
         Weights of the losses beside L1 (weight 1); 0 switches one off.
-    adversarial_start
-        Step from which the discriminator plays.
+    perceptual_start, adversarial_start
+        Step from which the features count, and from which the discriminator plays.
     features
         What the perceptual loss compares with: a segmenter's checkpoint
         (.safetensors; empty: the bundled one) or MedicalNet ResNet weights (.pth).
@@ -153,6 +153,7 @@ class AutoencoderConfig:
     kl: float = 1e-6
     perceptual: float = 0.0
     adversarial: float = 0.0
+    perceptual_start: int = 0
     adversarial_start: int = 0
     features: str = ""
 

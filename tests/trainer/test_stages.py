@@ -162,6 +162,9 @@ def test_the_perceptual_loss_reaches_the_autoencoder(medicalnet):
     losses["perceptual"].backward()
     gradients = [p.grad for p in stage.network.decoder.parameters()]
     assert any(g is not None and float(g.abs().max()) > 0 for g in gradients)
+    stage.config = replace(stage.config, perceptual_start=1)
+    early, _ = stage._generator_loss(stage.network, [Item(0, 2)], None, 0)
+    assert "perceptual" not in early
 
 
 def test_a_segmenter_serves_as_features(tmp_path):

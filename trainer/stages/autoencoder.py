@@ -101,7 +101,7 @@ class AutoencoderStage:
         rebuilt, mean, sigma = _forward(network, x, [item.seed for item in items])
         losses = {"l1": functional.l1_loss(rebuilt, x)}
         losses["kl"] = config.kl * kl_divergence(mean, sigma)
-        if self.features is not None:
+        if self.features is not None and step >= config.perceptual_start:
             losses["perceptual"] = config.perceptual * self.features(rebuilt, x)
         if config.adversarial > 0 and step >= config.adversarial_start:
             judged = self.discriminator(rebuilt)[-1].float()
