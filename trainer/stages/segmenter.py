@@ -15,6 +15,7 @@ from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 
 from napari_brainldm.engine.checkpoint import Checkpoint
+from napari_brainldm.engine.segment import settled
 from trainer.data.randomise import Sample, draw_sample
 from trainer.loop import Batch, Losses, Player
 
@@ -80,7 +81,8 @@ class SegmenterStage:
         """Unseen samples and what the network finds in them (1 + S, i, j, k)."""
         network = self._network(weights)
         samples = [self._sample(UNSEEN + n) for n in range(SHOWN)]
-        return [(s, network(s.picture[None, None]).softmax(1)[0]) for s in samples]
+        shares = [network(s.picture[None, None]).softmax(1)[0] for s in samples]
+        return [(s, settled(f)) for s, f in zip(samples, shares, strict=True)]
 
     def held_out(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         """Dice of labels and error of volumes in unseen samples."""
