@@ -7,6 +7,7 @@ import torch
 from napari_brainldm.engine.card import Card, Covariate, Histogram, ScheduleSpec
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.volume import mni_grid
 
@@ -51,3 +52,16 @@ def tiny_checkpoint(droppable: bool = True, conditional: bool = True) -> Checkpo
             for k, v in denoiser.state_dict().items()
         }
     return Checkpoint(card, tensors)
+
+
+def tiny_segmenter() -> Checkpoint:
+    """A segmenter of 4 mm voxels, weights drawn from seed 0.
+
+    On a coarser grid its lowest level would be one voxel, which cannot be normalised.
+    """
+    spec = SegmenterSpec((8, 8, 8, 8, 8, 8))
+    card = Card("segmenter", "Tiny segmenter", mni_grid(4.0), segmenter=spec)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = spec.build().state_dict()
+    return Checkpoint(card, {f"segmenter.{k}": v for k, v in weights.items()})

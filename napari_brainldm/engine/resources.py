@@ -13,6 +13,8 @@ INSTALLED = "napari_brainldm_resources"
 MARK = "RESOURCES.md"
 """The file that tells our folder from any other folder called resources."""
 
+SEGMENTER = "segmenter.safetensors"
+
 
 def resource(name: str) -> Path:
     """Path of the file `name` of resources/.
@@ -32,6 +34,17 @@ def resource(name: str) -> Path:
 def bundled_checkpoint() -> Path:
     """The demo checkpoint that comes with the package."""
     return resource("brain_ldm_demo.safetensors")
+
+
+def bundled_segmenter() -> Path:
+    """The segmenter that comes with the package."""
+    return resource(SEGMENTER)
+
+
+def segmenter_at_hand() -> Path | None:
+    """The bundled segmenter; None in a tree in which it is not made yet."""
+    found = [folder / SEGMENTER for folder in _folders()]
+    return next((path for path in found if path.is_file()), None)
 
 
 def _folders() -> list[Path]:
