@@ -166,6 +166,9 @@ class SegmenterConfig:
     ----------
     voxel_mm
         Edge of the voxels it looks at; the MNI grid of 160 x 192 x 160 mm.
+    dice_steps
+        Steps during which Dice counts beside cross-entropy. It finds the small
+        structures, but makes them too large where the network is not sure.
     looks
         How far samples differ from each other.
     """
@@ -173,6 +176,7 @@ class SegmenterConfig:
     spec: SegmenterSpec = field(default_factory=SegmenterSpec)
     loop: LoopConfig = field(default_factory=LoopConfig)
     voxel_mm: float = 2.0
+    dice_steps: int = 0
     looks: Randomisation = field(default_factory=Randomisation)
 
 

@@ -55,7 +55,7 @@ def test_a_scan_on_the_grid_is_only_scaled(entries, monkeypatch):
 def test_any_other_scan_is_conformed(entries, monkeypatch):
     asked = []
 
-    def conform(scan, grid, percentile):
+    def conform(scan, grid, percentile, segmenter):
         asked.append((scan.data.shape, grid, percentile))
         raise EngineError("It went this way.")
 

@@ -28,6 +28,7 @@ from trainer.stages.segmenter import UNSEEN, SegmenterStage, overlap
 
 PLAIN = Randomisation(
     lesions=0.0,
+    choroid=0.0,
     slices=0.0,
     blur=(0.0, 0.0),
     bias=(0.0, 0.0),
@@ -132,15 +133,17 @@ def stage(pack: TemplatePack, steps: int = 30) -> SegmenterStage:
     spec = SegmenterSpec((8, 8, 8, 8, 8, 8))
     loop = replace(toys.LOOP, steps=steps, batch=1, save_every=steps, log_every=1)
     card = Card("segmenter", "Toy", pack.grid, segmenter=spec)
-    return SegmenterStage(SegmenterConfig(spec, loop, 4.0), card, pack)
+    return SegmenterStage(SegmenterConfig(spec, loop, 4.0, dice_steps=9), card, pack)
 
 
 def test_the_loss_is_least_at_the_truth(pack):
     running = stage(pack)
     m = draw_sample(pack, PLAIN, 0).memberships[None]
-    right = float(running.criterion(m.clamp(min=1e-6).log(), m))
+    early, late = (running.losses(m.clamp(min=1e-6).log(), m, step) for step in (0, 9))
+    assert (set(early), set(late)) == ({"cross_entropy", "dice"}, {"cross_entropy"})
     for wrong in (m.roll(1, dims=2), 0.9 * m + 0.1 / m.shape[1]):
-        assert float(running.criterion(wrong.clamp(min=1e-6).log(), m)) > right
+        for name, value in running.losses(wrong.clamp(min=1e-6).log(), m, 0).items():
+            assert float(value) > float(early[name])
 
 
 def test_no_sample_for_training_is_one_for_judging(pack):
@@ -162,7 +165,7 @@ def test_overlap_is_the_dice_of_most_likely_labels():
 def test_training_learns_and_gives_a_checkpoint_that_segments(pack, tmp_path):
     running, state = stage(pack), tmp_path / "segmenter.state"
     loop = running.config.loop
-    losses = [r.losses["segmentation"] for r in train(running, loop, state, False)]
+    losses = [r.losses["cross_entropy"] for r in train(running, loop, state, False)]
     checkpoint = trained(running, state)
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.2
     logits = checkpoint.segmenter()(torch.zeros(1, 1, *pack.grid.shape))

@@ -294,4 +294,4 @@ def test_a_refused_scan_counts_as_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "of_map", refuse)
     found = benchmark.of_labelmaps(None, tmp_path, benchmark.FULL, 0)
     assert found["labelmaps_refused"] == benchmark.FULL.pictures
-    assert found["labelmaps_ventricles_worst_error_percent"] == float("inf")
+    assert found["labelmaps_ventricles_worst_error_percent"] == 100

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.resources import segmenter_at_hand
 from napari_brainldm.engine.volume import Array, Grid, Volume, mni_grid
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Intensity
+    from napari_brainldm.engine.segment import Segmenter
     from trainer.config import DataConfig
     from trainer.data.bids import Entry
 
@@ -37,11 +39,14 @@ def model_grid(config: DataConfig) -> Grid:
     return Grid((i, j, k), tuple(tuple(float(v) for v in row) for row in affine))
 
 
-def on_grid(path: Path, grid: Grid, intensity: Intensity) -> Array:
+def on_grid(
+    path: Path, grid: Grid, intensity: Intensity, segmenter: Path | None = None
+) -> Array:
     """One scan as the model sees it: (i, j, k) in [0, 1].
 
     A scan that already lies on `grid` (a simulated cohort, a prepared dataset) is only
-    scaled in intensity; any other is conformed.
+    scaled in intensity; any other is conformed, its brain found by `segmenter` or, if
+    None, by the bundled one.
     """
     from napari_brainldm.engine.conform import conform, normalise
     from napari_brainldm.engine.scan_file import load_volume
@@ -50,7 +55,22 @@ def on_grid(path: Path, grid: Grid, intensity: Intensity) -> Array:
     if _same_space(scan, grid):
         _check_content(path, scan)
         return normalise(scan.data, scan.data > 0, high=intensity.percentile)[0]
-    return conform(scan, grid, percentile=intensity.percentile).volume.data
+    return conform(
+        scan,
+        grid,
+        percentile=intensity.percentile,
+        segmenter=_brain_finder(segmenter or segmenter_at_hand()),
+    ).volume.data
+
+
+def _brain_finder(path: Path | None) -> Segmenter | None:
+    """The segmenter in `path`, on the CPU; None in a tree in which none is made yet."""
+    if path is None:
+        return None
+    from napari_brainldm.engine.checkpoint import load_checkpoint
+    from napari_brainldm.engine.segment import Segmenter
+
+    return Segmenter(load_checkpoint(path), "cpu", "float32")
 
 
 def _check_content(path: Path, scan: Volume) -> None:

@@ -46,9 +46,9 @@ class Randomisation:
 
     Attributes
     ----------
-    ventricles, csf
-        Log change of volume asked of lateral ventricles and CSF spaces; what flows out
-        of a structure no longer grows, so they reach less than that.
+    ventricles, csf, hippocampus
+        Log change of volume asked of lateral ventricles, CSF spaces and hippocampi;
+        what flows out of a structure no longer grows, so they reach less than that.
     structure
         SD of the log change asked of each of the other structures.
     size
@@ -57,13 +57,17 @@ class Randomisation:
         Log scale of each axis, rotation and shift that placement left over.
     bend_mm, ripple_mm, sulci
         As in `phantom.Anatomy`.
+    white_power
+        Power of the share of white matter: how thick cortex is, and how gray the deep
+        structures are.
     csf_level, gray_level, contrast, detail
         Mean intensities of CSF and gray matter, white less gray, share of the
         template's texture.
     deep_level
         SD of the intensity of each deep structure around what its tissue gives.
-    lesions
-        Share of samples with dark spots in the white matter.
+    lesions, choroid
+        Share of samples with dark spots in the white matter, and with gray ones in the
+        ventricles.
     slices
         Share of samples with thick slices along one axis.
     blur
@@ -74,22 +78,25 @@ class Randomisation:
         Share of samples with the head around the brain.
     """
 
-    ventricles: Range = (-0.8, 5.5)
-    csf: Range = (-1.0, 1.8)
-    structure: float = 0.15
+    ventricles: Range = (-2.0, 5.5)
+    csf: Range = (-1.0, 6.0)
+    hippocampus: Range = (-1.2, 0.4)
+    structure: float = 0.3
     size: Range = (0.82, 1.04)
     stretch: float = 0.04
     tilt_degrees: float = 4.0
     shift_mm: float = 2.5
     bend_mm: float = 3.0
     ripple_mm: float = 1.2
-    sulci: float = 0.6
+    sulci: float = 1.0
+    white_power: Range = (0.7, 1.5)
     csf_level: Range = (0.04, 0.32)
     gray_level: Range = (0.38, 0.62)
     contrast: Range = (0.10, 0.36)
     detail: Range = (0.0, 0.9)
     deep_level: float = 0.035
     lesions: float = 0.3
+    choroid: float = 0.5
     slices: float = 0.3
     blur: Range = (0.0, 0.5)
     bias: Range = (0.0, 0.3)
@@ -120,12 +127,24 @@ def draw_sample(pack: TemplatePack, looks: Randomisation, seed: int) -> Sample:
     generator = torch.Generator().manual_seed(seed)
     phi = draw_anatomy(pack, looks, generator)
     maps = _warped(torch.cat([pack.structures, pack.t1[None], pack.white[None]]), phi)
-    structures, t1, white = maps[:-2].clamp(0, 1), maps[-2], maps[-1].clamp(0, 1)
+    power = _uniform(looks.white_power, generator)
+    t1, white = maps[-2], maps[-1].clamp(0, 1) ** power
+    structures = _shared_out(maps[:-2].clamp(0, 1), power)
     inside = draw_brain(structures, t1, white, looks, generator)
     picture, kept = around(inside, structures.sum(0), pack, looks, generator)
     picture = photographed(picture, looks, generator)
     picture = normalised(picture, pack.mask > 0.5)
     return Sample(picture, _memberships(structures, white, kept))
+
+
+def _shared_out(structures: Tensor, power: float) -> Tensor:
+    """`structures` (S, i, j, k) with cortex and white matter shared out anew."""
+    cortex, white = NAMES.index("cortical_gray_matter"), NAMES.index("white_matter")
+    both = structures[cortex] + structures[white]
+    share = (structures[white] / both.clamp(min=1e-6)) ** power
+    found = structures.clone()
+    found[cortex], found[white] = both * (1 - share), both * share
+    return found
 
 
 def _memberships(structures: Tensor, white: Tensor, kept: Tensor) -> Tensor:
@@ -179,6 +198,7 @@ def draw_growth(
     place = {name: n for n, name in enumerate(NAMES)}
     change = looks.structure * torch.randn(len(NAMES), generator=generator)
     change[place["csf"]] = _uniform(looks.csf, generator)
+    change[place["hippocampus"]] = _uniform(looks.hippocampus, generator)
     grown = _uniform(looks.ventricles, generator)
     change[place["lateral_ventricles"]] = grown
     change[place["other_ventricles"]] += 0.4 * grown
@@ -232,7 +252,24 @@ def draw_brain(
     picture = picture + deep
     if torch.rand((), generator=generator) < looks.lesions:
         picture = picture - _lesions(structures, tone, generator)
+    if torch.rand((), generator=generator) < looks.choroid:
+        picture = picture + _choroid(structures, tone, generator)
     return (picture * (structures.sum(0) >= 0.5)).clamp(0, 1)
+
+
+def _choroid(structures: Tensor, tone: Tone, generator: torch.Generator) -> Tensor:
+    """How much brighter choroid plexus makes parts of the lateral ventricles."""
+    spots = _spots(structures, _uniform((0.8, 1.6), generator), generator)
+    height = _uniform((0.3, 1.0), generator) * (tone.gray - tone.csf)
+    return height * spots * structures[NAMES.index("lateral_ventricles")]
+
+
+def _spots(
+    structures: Tensor, least: Tensor | float, generator: torch.Generator
+) -> Tensor:
+    """Blobs of about 6 mm (i, j, k), 0 to 1, where smooth noise is above `least`."""
+    noise = smooth(torch.randn(structures.shape[1:], generator=generator), 1.5)
+    return torch.sigmoid(6 * (noise.to(structures) / noise.std() - least))
 
 
 def _lesions(structures: Tensor, tone: Tone, generator: torch.Generator) -> Tensor:
@@ -240,9 +277,7 @@ def _lesions(structures: Tensor, tone: Tone, generator: torch.Generator) -> Tens
     near = (
         smooth(structures[NAMES.index("lateral_ventricles")], 5.0).clamp(0, 0.2) / 0.2
     )
-    noise = smooth(torch.randn(structures.shape[1:], generator=generator), 1.5)
-    noise = noise.to(structures) / noise.std()
-    spots = torch.sigmoid(6 * (noise + near - _uniform((1.6, 2.6), generator)))
+    spots = _spots(structures, _uniform((1.6, 2.6), generator) - near, generator)
     depth = _uniform((0.3, 0.9), generator) * (tone.white - tone.csf) * 0.6
     return depth * spots * structures[NAMES.index("white_matter")]
 

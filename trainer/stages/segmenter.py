@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from monai.losses.dice import DiceCELoss
+from monai.losses.dice import DiceLoss
 from torch import Tensor, nn
+from torch.nn import functional
 
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.segment import settled
@@ -30,7 +31,7 @@ SHOWN = 6
 
 
 class SegmenterStage:
-    """Dice and cross-entropy against soft memberships.
+    """Cross-entropy, at first with Dice, against soft memberships.
 
     Both have their least at prediction = membership, partial volumes included, so that
     volumes are sums of predictions.
@@ -48,16 +49,14 @@ class SegmenterStage:
 
     def __init__(self, config: SegmenterConfig, card: Card, pack: TemplatePack) -> None:
         self.config, self.card, self.pack = config, card, pack
-        self.criterion = DiceCELoss(
-            softmax=True, squared_pred=True, include_background=False
-        )
+        self.dice = DiceLoss(softmax=True, squared_pred=True, include_background=False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
             network = config.spec.build()
         self.players: tuple[Player, ...] = (Player("segmenter", network, self._loss),)
 
     def _loss(
-        self, network: nn.Module, items: Batch, _: Any, __: int
+        self, network: nn.Module, items: Batch, _: Any, step: int
     ) -> tuple[Losses, None]:
         device = next(network.parameters()).device
         if self.pack.t1.device != device:
@@ -66,7 +65,14 @@ class SegmenterStage:
             drawn = [self._sample(item.seed) for item in items]
         logits = network(torch.stack([s.picture for s in drawn])[:, None]).float()
         truth = torch.stack([s.memberships for s in drawn])
-        return {"segmentation": self.criterion(logits, truth)}, None
+        return self.losses(logits, truth, step), None
+
+    def losses(self, logits: Tensor, truth: Tensor, step: int) -> Losses:
+        """Losses of logits against memberships, both (B, 1 + S, i, j, k)."""
+        found = {"cross_entropy": functional.cross_entropy(logits, truth)}
+        if step < self.config.dice_steps:
+            found["dice"] = self.dice(logits, truth)
+        return found
 
     def _sample(self, seed: int) -> Sample:
         return draw_sample(self.pack, self.config.looks, seed)
@@ -115,8 +121,7 @@ def overlap(truth: Tensor, found: Tensor) -> Tensor:
     """Dice (S,) of the most likely labels of memberships (1 + S, i, j, k)."""
     count = len(truth)
     first, second = (
-        torch.nn.functional.one_hot(m.argmax(0).ravel(), count).sum(0)
-        for m in (truth, found)
+        functional.one_hot(m.argmax(0).ravel(), count).sum(0) for m in (truth, found)
     )
     same = truth.argmax(0) == found.argmax(0)
     both = torch.bincount(truth.argmax(0)[same], minlength=count)
