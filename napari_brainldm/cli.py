@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
+from napari_brainldm.commands import scans
+from napari_brainldm.commands.options import Device, Folder, Orientation, ScanFile
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import (
     Conditions,
@@ -36,7 +38,6 @@ brain (brain volume in ml, scaled to the cohort's mean head size)."""
 File = Annotated[
     Path | None, arg(metavar="FILE", help="checkpoint; default: the bundled")
 ]
-Folder = Annotated[Path, arg(metavar="FOLDER", help="where pictures and sidecars go")]
 Settings = Annotated[
     UseAppendAction[tuple[tuple[str, ...], ...]],
     arg(metavar="NAME=VALUE", help=SETTINGS),
@@ -48,10 +49,13 @@ Own = Annotated[
         help="what is known of the scan itself; the rest is read off its latent",
     ),
 ]
-Device = Annotated[str, arg(help="cpu, cuda, mps; default: the best one here")]
-ScanFile = Annotated[Path, arg(metavar="SCAN", help="T1-weighted scan, NIfTI or MGZ")]
-Orientation = Annotated[
-    str, arg(help="axes of a scan whose file does not say, e.g. RAS or LAS")
+
+Strip = Annotated[
+    str, arg(help="who finds the brain: built-in, mri_synthstrip or hd-bet")
+]
+N4 = Annotated[bool, arg(help="take slow shading out of the scan first")]
+Space = Annotated[
+    str, arg(help="mni: files on the model's grid; scan: in the scan's own voxels")
 ]
 
 
@@ -98,6 +102,9 @@ class Reconstruct:
     own: Own = ()
     steps: Annotated[int, arg(help="inversion steps; 0: the autoencoder alone")] = 50
     orientation: Orientation = ""
+    strip: Strip = "built-in"
+    n4: N4 = False
+    space: Space = "mni"
     device: Device = ""
 
 
@@ -112,10 +119,13 @@ class Edit:
     own: Own = ()
     steps: Annotated[int, arg(help="inversion steps")] = 50
     orientation: Orientation = ""
+    strip: Strip = "built-in"
+    n4: N4 = False
+    space: Space = "mni"
     device: Device = ""
 
 
-Command = View | Info | Generate | Reconstruct | Edit
+Command = View | Info | Generate | Reconstruct | Edit | scans.Segment | scans.Measure
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -133,6 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Generate: generate,
         Reconstruct: reconstruct,
         Edit: edit,
+        scans.Segment: scans.segment,
+        scans.Measure: scans.measure,
     }
     try:
         runs[type(command)](command)
@@ -178,11 +190,27 @@ def _card_lines(checkpoint: Checkpoint) -> list[str]:
         f"  trained on  {origin.trained_on}",
         f"  licence     {origin.licence}",
         f"  cite        {origin.citation}",
-        "  conditions",
+        *(_structure_lines(card) if card.segmenter else _condition_lines(card)),
     ]
-    lines += [f"    {_covariate_line(card, c.name)}" for c in card.vocabulary]
     lines += [f"  {name:11s} {value:.4g}" for name, value in card.figures]
     return [*lines, f"  {origin.notice}"]
+
+
+def _condition_lines(card: Card) -> list[str]:
+    lines = [f"    {_covariate_line(card, c.name)}" for c in card.vocabulary]
+    return ["  conditions", *lines]
+
+
+def _structure_lines(card: Card) -> list[str]:
+    """Name, FreeSurfer indices by side, and whether it counts as brain."""
+    assert card.segmenter is not None
+    lines = ["  structures, with their indices (left, right) in FreeSurfer's table"]
+    for structure in card.segmenter.structures:
+        sides = sorted({structure.left, structure.right})
+        indices = ", ".join(str(index) for index in sides)
+        kind = "brain" if structure.tissue else "fluid"
+        lines.append(f"    {structure.name:23s} {indices:8s} {kind}")
+    return lines
 
 
 def _covariate_line(card: Card, name: str) -> str:
@@ -230,28 +258,36 @@ def edit(command: Edit) -> None:
 def _of_scan(
     command: Reconstruct | Edit, wanted: tuple[tuple[str, ...], ...]
 ) -> Iterator[Path]:
-    from napari_brainldm.engine.export import export, export_difference, export_scan
+    from napari_brainldm.engine.conform import Preparation
+    from napari_brainldm.engine.export import (
+        check_space,
+        export,
+        export_difference,
+        export_scan,
+    )
     from napari_brainldm.engine.scan_file import load_volume
 
+    check_space(command.space)
     renderer = _renderer(command.checkpoint, command.device)
     # settings are read before the scan is placed, which takes long
     changes, known = (_settings(renderer.card, s) for s in (wanted, command.own))
     scan = load_volume(command.scan, orientation=command.orientation or None)
-    digest = renderer.admit(scan)
+    digest = renderer.admit(scan, Preparation(command.strip, command.n4))
     # named by digest: a file name may hold a person's name, which must not travel on
-    stem, folder = f"scan-{digest[:8]}", command.out
+    stem, folder, space = f"scan-{digest[:8]}", command.out, command.space
     own = renderer.estimate(digest).with_values(known)
-    yield export_scan(renderer, digest, folder, stem)
+    yield export_scan(renderer, digest, folder, stem, space)
     rebuilt = _scan_request(digest, own, own, command.steps)
     picture = _rendered(renderer, rebuilt)
-    yield export(renderer, rebuilt, picture, folder, f"{stem}_reconstruction")
+    yield export(renderer, rebuilt, picture, folder, f"{stem}_reconstruction", space)
     if not wanted:
         return
     edited = _scan_request(digest, own, own.with_values(changes), command.steps)
     second = _rendered(renderer, edited)
-    yield export(renderer, edited, second, folder, f"{stem}_edit")
+    yield export(renderer, edited, second, folder, f"{stem}_edit", space)
     pictures, requests = (second, picture), (edited, rebuilt)
-    yield export_difference(renderer, requests, pictures, folder, f"{stem}_difference")
+    stem = f"{stem}_difference"
+    yield export_difference(renderer, requests, pictures, folder, stem, space)
 
 
 def _scan_request(
@@ -268,9 +304,13 @@ def _checkpoint(path: Path | None) -> Checkpoint:
 
 
 def _renderer(path: Path | None, device: str) -> Renderer:
+    from napari_brainldm.engine.card import without_autoencoder
     from napari_brainldm.engine.renderer import Renderer
 
-    return Renderer(_checkpoint(path), device)
+    checkpoint = _checkpoint(path)
+    if checkpoint.card.autoencoder is None:  # said before a scan is placed for it
+        raise EngineError(without_autoencoder(checkpoint.card.name))
+    return Renderer(checkpoint, device)
 
 
 def _conditions(card: Card, settings: tuple[tuple[str, ...], ...]) -> Conditions:

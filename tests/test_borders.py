@@ -21,6 +21,7 @@ FORBIDDEN = {
         "napari_brainldm.review",
         "napari_brainldm.widgets",
         "napari_brainldm.cli",
+        "napari_brainldm.commands",
     ),
     "napari_brainldm/review": (
         *WINDOW,
@@ -28,6 +29,7 @@ FORBIDDEN = {
         "trainer",
         "napari_brainldm.widgets",
         "napari_brainldm.cli",
+        "napari_brainldm.commands",
     ),
     "napari_brainldm/widgets": (
         "torch",
@@ -37,6 +39,13 @@ FORBIDDEN = {
         *BINDINGS,
     ),
     "napari_brainldm/cli.py": (*BINDINGS, "trainer"),
+    "napari_brainldm/commands": (
+        *WINDOW,
+        *BINDINGS,
+        "trainer",
+        "napari_brainldm.widgets",
+        "napari_brainldm.cli",
+    ),
     "trainer": (
         *WINDOW,
         *BINDINGS,

@@ -36,10 +36,11 @@ def model(tmp_path_factory) -> Path:
 def placed(monkeypatch):
     """Scans that lie on the grid pass as they are; real placement takes seconds."""
 
-    def conform(scan, grid, percentile):
+    def conform(scan, grid, percentile, **options):
         whole = np.ones(grid.shape, bool)
         quality = Quality(0.9, 0.8, 0.7)
-        return Conformed(scan, whole, np.eye(4), 1.0, quality, ("Taken as it was.",))
+        told = ("Taken as it was.",), "told", options["n4"]
+        return Conformed(scan, whole, np.eye(4), 1.0, quality, *told)
 
     monkeypatch.setattr(road, "conform", conform)
 
@@ -378,3 +379,40 @@ def test_a_real_scan_is_edited_without_a_display(model, shared, root, tmp_path):
     assert min(told["Scan"]["Quality"].values()) > 0.4
     assert values(files[0]).max() == 1.0
     assert 800 < (values(files[0]) > 0).sum() * 0.512 < 2400  # ml in the widened mask
+
+
+def test_a_scan_is_written_in_its_own_voxels_when_asked(
+    model, scan, placed, tmp_path, capsys
+):
+    base = ("--checkpoint", model, "--out", tmp_path / "o", *FAST, "--space", "scan")
+    files = done(capsys, "edit", scan, *base, "--set", "age=80").splitlines()
+    assert len(files) == 4
+    for file in files:
+        assert "_space-scan_" in Path(file).name
+        assert nib.load(file).shape == nib.load(scan).shape
+        assert sidecar(Path(file))["Space"] == "scan"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--strip", "hd-bet"), "not on the PATH"),
+        (("--strip", "bet"), "no way to find the brain"),
+        (("--space", "talairach"), "no space to write in"),
+    ],
+)
+def test_a_way_that_is_not_there_gets_a_sentence(
+    model, scan, tmp_path, capsys, monkeypatch, words, sentence
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    base = ("--checkpoint", model, "--out", tmp_path / "o", "--device", "cpu")
+    assert sentence in refused(capsys, "reconstruct", scan, *base, *words)
+    assert not (tmp_path / "o").exists()
+
+
+def test_preparation_is_told_in_the_sidecar(model, scan, placed, tmp_path, capsys):
+    base = ("--checkpoint", model, "--out", tmp_path / "o", "--device", "cpu")
+    text = done(capsys, "reconstruct", scan, *base, "--steps", "0", "--n4")
+    told = sidecar(Path(text.splitlines()[0]))["Scan"]
+    assert told["N4"] is True
+    assert told["Quality"]["figure"] == pytest.approx((0.9 * 0.8 * 0.7) ** (1 / 3))

@@ -53,8 +53,7 @@ def row(folder: Path) -> str:
     scan, rebuilt = scan.astype(np.float32), rebuilt.astype(np.float32)
     brain = scan > 0
     sidecar = json.loads(_one(folder, "conformed", ".json").read_text())
-    quality = sidecar["Scan"]["Quality"]
-    figure = float(np.prod(list(quality.values()))) ** (1 / 3)
+    figure = sidecar["Scan"]["Quality"]["figure"]
     like = ssim(rebuilt, scan, brain)[1]
     ratio = psnr(rebuilt, scan, brain)
     return f"| {folder.name} | {figure:.2f} | {like:.2f} | {ratio:.1f} |"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.request import (
     Derived,
     EngineError,
+    Origin,
     Request,
     Scan,
     to_plain,
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.renderer import Renderer
 
 MARK = "desc-synthetic"
+SPACES = {"mni": "mni", "scan": "scanner"}
+"""Where a picture may be written -> how NIfTI calls it."""
+
 DESCRIPTION = "SYNTHETIC brain MRI, napari-brainldm, not a measured scan"
 
 
@@ -59,8 +64,11 @@ def _scan_record(renderer: Renderer, origin: Scan) -> dict[str, Any]:
     conformed = renderer.conformed(origin.digest)
     return {
         "Sha256": origin.digest,
-        "Quality": asdict(conformed.quality),
+        "Quality": conformed.quality.as_dict(),
         "Steps": list(conformed.steps),
+        "BrainFoundBy": conformed.method,
+        "N4": conformed.n4,
+        "MniToScan": conformed.to_scan.tolist(),
     }
 
 
@@ -78,10 +86,20 @@ def _version(name: str) -> str:
 
 
 def export(
-    renderer: Renderer, request: Request, picture: Volume, folder: Path, stem: str
+    renderer: Renderer,
+    request: Request,
+    picture: Volume,
+    folder: Path,
+    stem: str,
+    space: str = "mni",
 ) -> Path:
-    """Write a picture that `renderer` made of `request`; see `write_picture`."""
-    return write_picture(picture, record(renderer, request, picture), folder, stem)
+    """Write a picture that `renderer` made of `request`; see `write_picture`.
+
+    In the `space` "scan" it is resampled into the voxels of the scan it starts from.
+    """
+    sidecar = record(renderer, request, picture)
+    placed = _in_space(renderer, request.origin, picture, sidecar, space)
+    return _write(placed, sidecar, folder, marked(_spaced(stem, space)), DESCRIPTION)
 
 
 def export_difference(
@@ -90,6 +108,7 @@ def export_difference(
     pictures: tuple[Volume, Volume],
     folder: Path,
     stem: str,
+    space: str = "mni",
 ) -> Path:
     """Write the signed difference first - second, with a Derived record."""
     first, second = pictures
@@ -98,10 +117,13 @@ def export_difference(
     sidecar = record(renderer, requests[0], difference)
     del sidecar["Request"]
     sidecar["Derived"] = Derived("difference", (), resolved).to_plain()
-    return write_picture(difference, sidecar, folder, stem)
+    placed = _in_space(renderer, requests[0].origin, difference, sidecar, space)
+    return _write(placed, sidecar, folder, marked(_spaced(stem, space)), DESCRIPTION)
 
 
-def export_scan(renderer: Renderer, digest: str, folder: Path, stem: str) -> Path:
+def export_scan(
+    renderer: Renderer, digest: str, folder: Path, stem: str, space: str = "mni"
+) -> Path:
     """Write an admitted scan as the model sees it: conformed, not synthetic."""
     volume = renderer.conformed(digest).volume
     sidecar = {
@@ -109,7 +131,47 @@ def export_scan(renderer: Renderer, digest: str, folder: Path, stem: str) -> Pat
         "Scan": _scan_record(renderer, Scan(digest)),
         "PictureSha256": volume.digest,
     }
-    return _write(volume, sidecar, folder, f"{stem}_conformed", "conformed scan")
+    placed = _in_space(renderer, Scan(digest), volume, sidecar, space)
+    stem = f"{_spaced(stem, space)}_conformed"
+    return _write(placed, sidecar, folder, stem, "conformed scan")
+
+
+def check_space(space: str) -> None:
+    """Raise EngineError unless pictures can be written in `space`."""
+    if space not in SPACES:
+        raise EngineError(
+            f'"{space}" is no space to write in. Choose "mni", the model\'s grid, or '
+            '"scan", the voxels of the scan.'
+        )
+
+
+def _in_space(
+    renderer: Renderer,
+    origin: Origin,
+    picture: Volume,
+    sidecar: dict[str, Any],
+    space: str,
+) -> Volume:
+    """`picture` in the voxels of `space`, which `sidecar` then tells."""
+    check_space(space)
+    sidecar["Space"] = space
+    if space == "mni":
+        return picture
+    if not isinstance(origin, Scan):
+        raise EngineError(
+            "This picture does not start from one scan, so it has no scan's own space "
+            'to be written in. Choose the space "mni".'
+        )
+    placed = renderer.in_scan_space(origin.digest, picture)
+    affine = placed.affine.astype(np.float32).astype(np.float64)  # as NIfTI keeps it
+    placed = Volume(placed.data, affine)
+    sidecar["WrittenSha256"] = placed.digest
+    return placed
+
+
+def _spaced(stem: str, space: str) -> str:
+    """`stem` for pictures in `space`; those on the model's grid are not marked."""
+    return stem if space == "mni" else f"{stem}_space-{space}"
 
 
 def write_picture(
@@ -130,7 +192,8 @@ def _write(
     path = folder / f"{stem}_T1w.nii.gz"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_volume(picture, path, description, mark=text, space="mni")
+        space = SPACES[sidecar.get("Space", "mni")]
+        save_volume(picture, path, description, mark=text, space=space)
         write_whole(folder / f"{stem}_T1w.json", text.encode())
     except OSError as error:
         raise EngineError(

@@ -134,13 +134,16 @@ def place(scan: Volume, start: NDArray[np.float64], template: Template) -> Place
     coarse = _Pair.of(scan, template, COARSE_MM)
     upright = coarse.ranked(_starts(start, template))
     turned = coarse.ranked(_turned_starts(start, template))
-    if turned[0][0] < upright[0][0] - TURNED_BY:
+    best = coarse.best(upright[:4])
+    # both followed: an upright start that is off by centimetres fits no better than
+    # a turned one; the raw figure too, for a long first step may lose a perfect start
+    followed = coarse.metric(coarse.best(turned[:1]))
+    if min(turned[0][0], followed) < coarse.metric(best) - TURNED_BY:
         raise EngineError(
             "Turned by a right angle or more, the scan fits a brain better than the "
             "way it says it lies. Correct its orientation or convert it anew, and "
             "choose a T1-weighted scan of the whole brain."
         )
-    best = min((coarse.follow(s, 60, 4.0) for *_, s in upright[:4]), key=coarse.metric)
     fine = _Pair.of(scan, template, FINE_MM)
     final = fine.follow(fine.follow(best, 80, 2.0), 60, 0.5)
     return _without_size(final, template.centre, fine.metric(final))
@@ -246,6 +249,10 @@ class _Pair:
         """(metric, number, transform) of `starts`, best first."""
         rows = [(self.metric(start), n, start) for n, start in enumerate(starts)]
         return sorted(rows, key=lambda row: row[:2])
+
+    def best(self, ranked: list[tuple[float, int, Any]]) -> Any:
+        """The best transform reached from these starts."""
+        return min((self.follow(s, 60, 4.0) for *_, s in ranked), key=self.metric)
 
     def follow(self, transform: Any, steps: int, step_mm: float) -> Any:
         """The transform reached from `transform` by gradient descent."""

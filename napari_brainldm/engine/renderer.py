@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from napari_brainldm.engine import diffusion
+from napari_brainldm.engine.asked import volumes_asked
 from napari_brainldm.engine.codes import Code, between
 from napari_brainldm.engine.conform import (
     Conformed,
@@ -18,6 +19,7 @@ from napari_brainldm.engine.conform import (
     in_scan_space,
 )
 from napari_brainldm.engine.device import Compute, choose
+from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.request import (
     Between,
     Conditions,
@@ -84,24 +86,22 @@ class Renderer:
 
     # -- scans -----------------------------------------------------------------
 
-    def admit(self, scan: Volume, preparation: Preparation = Preparation()) -> str:
+    def admit(self, scan: Volume, preparation: Preparation | None = None) -> str:
         """Remember `scan` in its own space; its digest names it in requests.
 
-        Admitted again with another `preparation`, it is conformed and encoded anew.
+        Admitted again with another `preparation`, it is conformed and encoded anew;
+        None keeps the one it has, at first the default.
         """
-        check_way(preparation.strip)
         digest = scan.digest
+        wanted = preparation or self._preparations.get(digest, Preparation())
+        check_way(wanted.strip)
         self._scans.setdefault(digest, scan)
-        if self._preparations.get(digest, preparation) != preparation:
-            self._forget(digest)
-        self._preparations[digest] = preparation
+        if self._preparations.get(digest) != wanted:
+            self._conformed.pop(digest, None)
+            kept = {k: c for k, c in self._codes.items() if k[0].digest != digest}
+            self._codes = kept
+        self._preparations[digest] = wanted
         return digest
-
-    def _forget(self, digest: str) -> None:
-        """Drop what was computed from a scan."""
-        self._conformed.pop(digest, None)
-        for key in [key for key in self._codes if key[0].digest == digest]:
-            del self._codes[key]
 
     def conformed(self, digest: str) -> Conformed:
         """The admitted scan on the card's grid; computed once."""
@@ -111,14 +111,12 @@ class Renderer:
                 " Open that scan first."
             )
         if digest not in self._conformed:
-            preparation = self._preparations[digest]
             self._conformed[digest] = conform(
                 self._scans[digest],
                 self.card.grid,
                 percentile=self.card.intensity.percentile,
                 segmenter=self._brain_finder(),
-                strip=preparation.strip,
-                n4=preparation.n4,
+                **asdict(self._preparations[digest]),
             )
         return self._conformed[digest]
 
@@ -128,7 +126,9 @@ class Renderer:
         if path is not None:
             from napari_brainldm.engine.checkpoint import load_checkpoint
 
-            self._segmenter = Segmenter(load_checkpoint(path), self.compute.device)
+            # one precision, unprobed: the same scan has the same mask each time
+            device = self.compute.device
+            self._segmenter = Segmenter(load_checkpoint(path), device, "float32")
         return self._segmenter
 
     def in_scan_space(self, digest: str, picture: Volume) -> Volume:
@@ -137,12 +137,19 @@ class Renderer:
         return in_scan_space(picture, conformed, self._scans[digest].grid)
 
     def estimate(self, digest: str) -> Conditions:
-        """The covariates that the card's linear read-out finds in a scan's latent.
+        """The covariates of a scan: volumes measured in it, the rest read out.
 
-        Clipped to the training range. A checkpoint without a read-out gives the
-        reference values.
+        Volumes come from the scan's segmentation, where there is one. The card's linear
+        read-out of the latent gives the others, clipped to the training range; a
+        checkpoint without a read-out, the reference values.
         """
-        latent = self._latent(digest, self.compute)
+        read = self._read_out(self._latent(digest, self.compute))
+        found = self.conformed(digest).segmentation
+        if found is None:
+            return read
+        return read.with_values(volumes_asked(self.card, measure(found)))
+
+    def _read_out(self, latent: Tensor) -> Conditions:
         probe = self.checkpoint.part("probe")
         if not probe:
             return self.card.complete(Conditions())

@@ -201,7 +201,7 @@ def _nifti_affine(header: Any, name: str) -> Affine | None:
     if header["pixdim"][0] == 0:  # the standard reads 0 as 1, nibabel refuses it
         header["pixdim"][0] = 1
     sform = header.get_sform() if int(header["sform_code"]) > 0 else None
-    qform = header.get_qform() if int(header["qform_code"]) > 0 else None
+    qform = _qform(header, name) if int(header["qform_code"]) > 0 else None
     if sform is not None and qform is not None and _mirrored(sform, qform):
         raise EngineError(
             f"{name} states two orientations that disagree about left and right. "
@@ -213,6 +213,18 @@ def _nifti_affine(header: Any, name: str) -> Affine | None:
     in_mm = np.array(affine, np.float64)
     in_mm[:3] *= _unit_mm(header)
     return in_mm
+
+
+def _qform(header: Any, name: str) -> Affine:
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        return np.asarray(header.get_qform(), np.float64)
+    except (HeaderDataError, ValueError) as error:
+        raise EngineError(
+            f"{name} states an orientation that is none ({error}). Convert the scan "
+            "anew from its source."
+        ) from error
 
 
 def _mirrored(first: Affine, second: Affine) -> bool:

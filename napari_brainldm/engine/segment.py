@@ -117,6 +117,7 @@ class Segmenter:
         if inside is not None:
             mask = Volume(inside.astype(np.float32), picture.affine)
             _blank(memberships, _on_grid(mask, self.card.grid) < 0.5)
+        _blank(memberships, ~_whole(memberships[0] < 0.5))
         method = f"segmenter {self.checkpoint.sha256[:12]}".strip()
         return Segmentation(memberships, self.card.grid, self._structures(), method)
 

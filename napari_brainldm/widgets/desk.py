@@ -11,10 +11,13 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_brainldm.engine.asked import Findings, find
 from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.export import record
 from napari_brainldm.engine.renderer import Progress, Renderer
-from napari_brainldm.engine.request import Request
+from napari_brainldm.engine.request import EngineError, Request
+from napari_brainldm.engine.resources import bundled_segmenter
+from napari_brainldm.engine.segment import Segmenter
 from napari_brainldm.engine.volume import Volume
 from napari_brainldm.widgets import layers
 from napari_brainldm.widgets.job import Job, Step, Task, Tick
@@ -33,26 +36,48 @@ class Picture:
 class Desk(QObject):
     """Loads a checkpoint, renders requests, hands pictures to one layer.
 
+    Every final picture is segmented and measured after it is shown.
+
     Parameters
     ----------
     viewer
         The napari viewer; pictures go there.
+    segmenter
+        File of the segmenter, loaded when first needed; None for the bundled one.
+
+    Attributes
+    ----------
+    picture
+        The final picture shown; None when there is none or a preview is shown.
+    findings
+        What was found in `picture`; None until it is measured.
+    unmeasured
+        Why pictures cannot be measured, a sentence; empty when they can.
     """
 
     opened = Signal(object)  # Card
     shown = Signal(object, bool)  # Picture, whether it is a preview
+    measured = Signal(object)  # Findings
+    unlabelled = Signal()  # the user has deleted the layer of the structures
     saved = Signal(list)  # paths
     progressed = Signal(object)  # Tick
     changed = Signal(str)  # name of the running task, empty at rest
     failed = Signal(str)  # a sentence
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, segmenter: Path | None = None) -> None:
         super().__init__()
         self._viewer = viewer
         self._job = Job()
-        self._loading = False
+        self._loading = self._labelling = False
         self.renderer: Renderer | None = None
+        self.picture: Picture | None = None
+        self.findings: Findings | None = None
         self.layer: Any = None
+        self._structures: Any = None
+        self._segmenter: Segmenter | None = None
+        self._segmenter_file, self.unmeasured = _segmenter_at_hand(segmenter)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+        viewer.dims.events.ndisplay.connect(self._on_ndisplay_changed)
         self._job.progressed.connect(self.progressed)
         self._job.changed.connect(self._on_job_changed)
         self._job.failed.connect(self.failed)
@@ -79,6 +104,32 @@ class Desk(QObject):
         receive = partial(self._on_picture_made, preview)
         self._job.ask(Task(name, work, receive, patient=preview))
 
+    def measure(self) -> None:
+        """Segment and measure the picture shown; `measured` or `failed` tells the end.
+
+        Not while anything else runs or waits: that may be a newer picture.
+        """
+        if self.picture is None or self._segmenter_file is None or self.busy:
+            return
+        assert self.renderer is not None
+        work = partial(
+            _measure,
+            self._segmenter or self._segmenter_file,
+            self.renderer,
+            self.picture,
+        )
+        self._job.ask(Task("measure", work, self._on_picture_measured))
+
+    def show_structures(self, wanted: bool) -> None:
+        """Show the structures of this and of later pictures, or no longer."""
+        self._labelling = wanted
+        if not wanted:
+            self._drop_structures()
+        elif self.findings is not None:
+            self._label(self.findings)
+        else:
+            self.measure()
+
     def save(self, path: Path) -> None:
         """Write the picture shown as marked NIfTI with its sidecar."""
         volume = layers.volume_of(self.layer)  # a copy: the layer may go on changing
@@ -92,7 +143,12 @@ class Desk(QObject):
     def close(self) -> None:
         """Stop, call nobody back, let the weights go."""
         self._job.close()
-        self.renderer = self.layer = self._viewer = None
+        if self._viewer is not None:
+            events = self._viewer.layers.events, self._viewer.dims.events
+            events[0].removed.disconnect(self._on_layer_removed)
+            events[1].ndisplay.disconnect(self._on_ndisplay_changed)
+        self.renderer = self._segmenter = self.picture = self.findings = None
+        self.layer = self._structures = self._viewer = None
 
     def _on_job_changed(self, name: str) -> None:
         if not name:
@@ -105,12 +161,48 @@ class Desk(QObject):
         self.opened.emit(renderer.card)
 
     def _on_picture_made(self, preview: bool, picture: Picture) -> None:
-        self.layer = layers.show(
-            self._viewer, self.layer, picture.volume, picture.record
-        )
+        self.picture, self.findings = None if preview else picture, None
+        layers.veil(self._structures)
+        layer = layers.show(self._viewer, self.layer, picture.volume, picture.record)
+        if layer is not self.layer:
+            self._drop_structures()  # they would lie under a new layer
+        self.layer = layer
         if not preview:
             layers.finish(self.layer)
         self.shown.emit(picture, preview)
+        self.measure()
+
+    def _on_picture_measured(self, told: tuple[Segmenter, Findings]) -> None:
+        self._segmenter, self.findings = told
+        if self._labelling:
+            self._label(self.findings)
+        self.measured.emit(self.findings)
+
+    def _label(self, findings: Findings) -> None:
+        self._structures = layers.show_structures(
+            self._viewer, self._structures, findings
+        )
+
+    def _drop_structures(self) -> None:
+        layer, self._structures = self._structures, None
+        layers.remove(self._viewer, layer)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        # equal, not identical: napari hands plugins layers in a wrapper
+        if self._structures is not None and event.value == self._structures:
+            self._structures, self._labelling = None, False
+            self.unlabelled.emit()
+
+    def _on_ndisplay_changed(self, event: Any) -> None:
+        layers.suit_structures(self._structures, event.value)
+
+
+def _segmenter_at_hand(path: Path | None) -> tuple[Path | None, str]:
+    """The segmenter's file, or None and why there is none."""
+    try:
+        return path or bundled_segmenter(), ""
+    except EngineError as error:
+        return None, str(error)
 
 
 def _load(path: Path) -> Generator[Step, None, Renderer]:
@@ -125,6 +217,19 @@ def _render(renderer: Renderer, request: Request) -> Generator[Progress, None, P
     volume = yield from renderer.render(request)
     seconds = time.perf_counter() - start
     return Picture(volume, request, record(renderer, request, volume), seconds)
+
+
+def _measure(
+    segmenter: Segmenter | Path, renderer: Renderer, picture: Picture
+) -> Generator[Step, None, tuple[Segmenter, Findings]]:
+    yield Tick("segment", 0, 1)
+    if isinstance(segmenter, Path):
+        compute = renderer.compute
+        checkpoint = load_checkpoint(segmenter)
+        segmenter = Segmenter(checkpoint, compute.device, compute.precision)
+        yield Tick("segment", 0, 1)
+    conditions = picture.request.conditions
+    return segmenter, find(segmenter, picture.volume, renderer.card, conditions)
 
 
 def _save(

@@ -21,9 +21,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_brainldm.engine.asked import Findings, compare
 from napari_brainldm.engine.notice import NOTICE
-from napari_brainldm.engine.request import EngineError, Request, Sampler
+from napari_brainldm.engine.request import Conditions, EngineError, Request, Sampler
 from napari_brainldm.engine.resources import bundled_checkpoint
+from napari_brainldm.widgets.asked_panel import AskedPanel
 from napari_brainldm.widgets.desk import Desk, Picture
 from napari_brainldm.widgets.looks import colours_of, named, sentence_label
 from napari_brainldm.widgets.request_form import RequestForm
@@ -46,12 +48,19 @@ class ExploreDock(QWidget):
         The viewer that gets the pictures. napari finds it by this name.
     checkpoint
         Loaded at the start; None for the bundled one.
+    segmenter
+        Measures the pictures; None for the bundled one.
     """
 
-    def __init__(self, napari_viewer: Any, checkpoint: Path | None = None) -> None:
+    def __init__(
+        self,
+        napari_viewer: Any,
+        checkpoint: Path | None = None,
+        segmenter: Path | None = None,
+    ) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self.desk = Desk(napari_viewer)
+        self.desk = Desk(napari_viewer, segmenter)
         self.form: RequestForm | None = None
         self._again: Callable[[], None] = self._open_bundled
         self._last = ""  # words about what ended last
@@ -67,6 +76,8 @@ class ExploreDock(QWidget):
     def _make_parts(self) -> None:
         self.picker, self.browse = QComboBox(), QPushButton("Open…")
         self.area, self.status, self.error = QScrollArea(), StatusPanel(), ErrorPanel()
+        self.asked = AskedPanel()
+        self.asked.excuse_itself(self.desk.unmeasured)
         self.export, self.notice = (
             QPushButton("Export NIfTI…"),
             sentence_label("Notice"),
@@ -82,7 +93,7 @@ class ExploreDock(QWidget):
         named(self.export, "Export NIfTI", tip)
 
     def _lay_out(self) -> None:
-        self.setMinimumWidth(300)
+        self.area.setMinimumWidth(290)  # room for the five columns of the numbers
         self.picker.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
@@ -99,18 +110,22 @@ class ExploreDock(QWidget):
         layout.setSpacing(8)
         layout.addLayout(model)
         layout.addWidget(self.area, 1)
-        for part in (self.error, self.status, self.export, self.notice):
+        below = (self.asked, self.error, self.status, self.export, self.notice)
+        for part in below:
             layout.addWidget(part)
 
     def _wire(self) -> None:
         desk = self.desk
         desk.opened.connect(self._on_desk_opened)
         desk.shown.connect(self._on_desk_shown)
+        desk.measured.connect(self._on_desk_measured)
+        desk.unlabelled.connect(lambda: self.asked.set_wanted(False))
         desk.saved.connect(self._on_desk_saved)
         desk.progressed.connect(self.status.tick)
         desk.changed.connect(self._on_desk_changed)
         desk.failed.connect(self._on_desk_failed)
         self.status.cancelled.connect(self.cancel)
+        self.asked.toggled.connect(desk.show_structures)
         self.error.retried.connect(lambda: self._again())
         self.picker.activated.connect(self._on_picker_activated)
         self.browse.clicked.connect(self._on_browse_clicked)
@@ -170,6 +185,7 @@ class ExploreDock(QWidget):
         self.form.released.connect(self._on_form_released)
         self.form.set_colours(colours_of(self._viewer))
         self.area.setWidget(self.form)
+        self.asked.prepare(compare(card, Conditions()))
         self.notice.setText(card.provenance.notice)
         self._list(self._opening, card.name)
         self.ask()
@@ -188,6 +204,8 @@ class ExploreDock(QWidget):
         """Stop what runs; the picture shown stays."""
         self.settle.stop()
         self.desk.cancel()
+        if not self.desk.busy:
+            self._tell_numbers()
 
     def _ask(self, request: Request, preview: bool) -> None:
         self._again = self.ask
@@ -212,11 +230,29 @@ class ExploreDock(QWidget):
 
     def _on_desk_changed(self, task: str) -> None:
         self.export.setEnabled(not task and self.desk.layer is not None)
-        if task:
-            self._last = "Cancelled"  # unless better news comes before the end
-            self.status.start(task)
-        else:
+        if not task:
             self.status.rest(self._last)
+            self._tell_numbers()
+            return
+        self.status.start(task)
+        if task in ("preview", "picture", "measure"):
+            self.asked.wait()
+        if task == "measure":
+            self._again = self.desk.measure
+        else:  # a picture is there, whatever becomes of its numbers
+            self._last = "Cancelled"  # unless better news comes before the end
+
+    def _tell_numbers(self) -> None:
+        """Show the numbers of the picture shown, unless a newer one is to come."""
+        if self.settle.isActive() or (self.form is not None and self.form.dragging):
+            return
+        self._on_desk_measured(self.desk.findings)
+
+    def _on_desk_measured(self, findings: Findings | None) -> None:
+        if findings is None:
+            self.asked.forget()
+        else:
+            self.asked.tell(findings.lines, findings.method)
 
     def _on_desk_shown(self, picture: Picture, preview: bool) -> None:
         name = "Preview" if preview else "Full picture"
@@ -235,6 +271,7 @@ class ExploreDock(QWidget):
         colours = colours_of(self._viewer)
         self.status.colours = colours
         self.error.set_colours(colours)
+        self.asked.set_colours(colours)
         self.notice.setStyleSheet(f"color: {colours.faint}; font-size: 10px;")
         if self.form is not None:
             self.form.set_colours(colours)

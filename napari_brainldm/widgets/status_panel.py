@@ -33,12 +33,14 @@ STAGES = {
     "invert": "Inverting",
     "denoise": "Denoising",
     "decode": "Decoding",
+    "segment": "Finding structures",
     "save": "Writing",
 }
 TASKS = {
     "load": "Checkpoint",
     "preview": "Preview",
     "picture": "Full picture",
+    "measure": "Measuring",
     "save": "Export",
 }
 

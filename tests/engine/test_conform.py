@@ -12,6 +12,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.conform import (
     Conformed,
     Quality,
@@ -22,7 +23,9 @@ from napari_brainldm.engine.conform import (
 from napari_brainldm.engine.placement import Template, mni_template
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resample import covering_grid, resample
+from napari_brainldm.engine.resources import segmenter_at_hand
 from napari_brainldm.engine.scan_file import read_scan
+from napari_brainldm.engine.segment import Segmenter
 from napari_brainldm.engine.volume import Grid, Volume, mni_grid
 
 GRID = mni_grid(4.0)
@@ -289,6 +292,29 @@ def test_real_whole_head_keeps_its_brain(shared: Path, template: Template) -> No
     # FreeSurfer's left hemisphere (white matter, label 2) lies at x < 0
     left = np.argwhere(labels == 2) @ mni_grid(2.0).matrix[:3, :3].T
     assert left[:, 0].mean() + mni_grid(2.0).matrix[0, 3] < -15
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    path = segmenter_at_hand()
+    if path is None:
+        pytest.skip("needs resources/segmenter.safetensors")
+    return Segmenter(load_checkpoint(path), "cpu", "float32")
+
+
+def test_the_mask_of_a_real_head_is_freesurfers(
+    shared: Path, template: Template, segmenter: Segmenter
+) -> None:
+    scans = shared / "data" / "scans"
+    head = read_scan(scans / "aomic_sub-0001_orig.mgz").volume
+    result = conform(head, mni_grid(1.0), template=template, segmenter=segmenter)
+    # norm.mgz holds FreeSurfer's intensities within its brain mask, 0 around it
+    stripped = canonical(read_scan(scans / "aomic_sub-0001_norm.mgz").volume)
+    truth = resample(stripped, mni_grid(1.0), result.to_scan, order=0) > 0
+    both = (truth & result.brain).sum()
+    assert 2 * both / (truth.sum() + result.brain.sum()) >= 0.94
+    assert result.method.startswith("segmenter ")
+    assert result.quality.figure > 0.75
 
 
 def test_real_stripped_scan_is_upright_and_centred(

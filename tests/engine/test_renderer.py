@@ -11,6 +11,7 @@ import torch
 from napari_brainldm.engine import renderer as road
 from napari_brainldm.engine.codes import Code, between, slerp
 from napari_brainldm.engine.conform import Conformed, Quality
+from napari_brainldm.engine.networks.segmenter import STRUCTURES
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import (
     Between,
@@ -21,6 +22,7 @@ from napari_brainldm.engine.request import (
     Scan,
     Seed,
 )
+from napari_brainldm.engine.segment import Segmentation
 from napari_brainldm.engine.volume import Volume
 from tests.tiny import tiny_checkpoint
 
@@ -37,7 +39,7 @@ def placed(monkeypatch):
     """Counts conform calls and lets scans that lie on the grid pass as they are."""
     calls = []
 
-    def conform(scan, grid, percentile):
+    def conform(scan, grid, percentile, **options):
         calls.append(scan.digest)
         eye = np.eye(4)
         whole = np.ones(grid.shape, bool)
@@ -239,8 +241,16 @@ def test_the_readout_estimates_a_scans_own_conditions(tiny, placed):
     reading = Renderer(replace(tiny.checkpoint, tensors=tensors), "cpu", "float32")
     digest = reading.admit(scan(0))
     mean = float(reading.latent_of(scan(0).data).mean()) * reading.card.latent_scale
+    planted = np.zeros((1 + len(STRUCTURES), *reading.card.grid.shape), np.float32)
+    planted[4, 5:7, 5:7, 5:7] = 1.0  # 8 voxels of lateral ventricle
+    seen = Segmentation(planted, reading.card.grid, STRUCTURES, "planted")
+    conformed = replace(reading.conformed(digest), segmentation=None)
+    reading._conformed[digest] = conformed
     found = reading.estimate(digest).as_dict()
     expected = 20 + 70 * float(np.clip(mean + 0.25, 0, 1))
     assert found["age"] == pytest.approx(expected, abs=0.05)
     assert found["sex"] == "F"
     assert found["brain"] == pytest.approx(1050.0)
+    reading._conformed[digest] = replace(conformed, segmentation=seen)
+    measured = reading.estimate(digest).as_dict()
+    assert measured == found | {"ventricles": pytest.approx(8 * 0.512)}

@@ -15,7 +15,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from napari_brainldm.engine import files, scan_file
@@ -337,6 +337,7 @@ def test_all_48_orientations_keep_a_marker_where_it_is(tmp_path: Path) -> None:
         max_size=6,
     )
 )
+@example(changes=[(90, b"\x00\x81"), (246, b"\x00\x00\x00\x00\x00\x00\x01")])
 def test_no_header_escapes_the_one_error(
     tmp_path: Path, changes: list[tuple[int, bytes]]
 ) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_brainldm.engine.checkpoint import save_checkpoint
 from napari_brainldm.engine.volume import Volume
+from tests.tiny import tiny_segmenter
 
 pytest.importorskip("napari")
 
@@ -26,9 +28,20 @@ def phantom() -> Volume:
     return Volume(data, affine)
 
 
+@pytest.fixture(scope="session")
+def segmenter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A segmenter of random weights on a 4 mm grid."""
+    path = tmp_path_factory.mktemp("segmenter") / "segmenter.safetensors"
+    save_checkpoint(tiny_segmenter(), path)
+    return path
+
+
 @pytest.fixture
 def make_dock(
-    make_napari_viewer_proxy: Any, qtbot: Any, tiny_checkpoint: Path
+    make_napari_viewer_proxy: Any,
+    qtbot: Any,
+    tiny_checkpoint: Path,
+    segmenter_file: Path,
 ) -> Iterator[Callable[[], Any]]:
     """Make an ExploreDock in a new viewer, its first picture already shown."""
     from napari_brainldm.widgets.explore import ExploreDock
@@ -37,7 +50,7 @@ def make_dock(
 
     def make(**options: Any) -> Any:
         viewer = make_napari_viewer_proxy(**options)
-        dock = ExploreDock(viewer, tiny_checkpoint)
+        dock = ExploreDock(viewer, tiny_checkpoint, segmenter_file)
         viewer.window.add_dock_widget(dock, name="Explore")
         docks.append(dock)
         settle(qtbot, dock)

@@ -272,10 +272,11 @@ def test_closing_the_viewer_in_the_middle_of_a_run_is_clean(
     qtbot: Any,
     make_napari_viewer: Any,
     tiny_checkpoint: Path,
+    segmenter_file: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     viewer = make_napari_viewer(strict_qt="raise")
-    dock = ExploreDock(viewer, tiny_checkpoint)
+    dock = ExploreDock(viewer, tiny_checkpoint, segmenter_file)
     viewer.window.add_dock_widget(dock)
     settle(qtbot, dock)
     gate, ticks, shown = slow(dock, monkeypatch), [], []
@@ -400,6 +401,7 @@ def test_a_missing_bundled_model_is_one_sentence_and_open_helps(
     qtbot: Any,
     make_napari_viewer_proxy: Any,
     tiny_checkpoint: Path,
+    segmenter_file: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def missing() -> Path:
@@ -407,7 +409,7 @@ def test_a_missing_bundled_model_is_one_sentence_and_open_helps(
 
     monkeypatch.setattr(explore, "bundled_checkpoint", missing)
     viewer = make_napari_viewer_proxy()
-    dock = ExploreDock(viewer)
+    dock = ExploreDock(viewer, segmenter=segmenter_file)
     viewer.window.add_dock_widget(dock)
     assert "is not there" in dock.error.words.text()
     chosen = (str(tiny_checkpoint), "")

@@ -114,9 +114,11 @@ def _agreement(name: str, x: Floats, y: Floats) -> dict[str, float]:
     low, high = np.percentile(x, (5, 95))
     usual = (x >= low) & (x <= high)
     slope, intercept = np.polyfit(x, y, 1)
+    # of two or three people the ends are all, or all but one
+    inner = {f"{name}_r_5_to_95": _r(x[usual], y[usual])} if usual.sum() > 1 else {}
     return {
         f"{name}_r": _r(x, y),
-        f"{name}_r_5_to_95": _r(x[usual], y[usual]),
+        **inner,
         f"{name}_slope": float(slope),
         f"{name}_intercept_ml": float(intercept),
         f"{name}_mae_ml": float(np.abs(y - x).mean()),

@@ -1,0 +1,1 @@
+"""What `brainldm` can do: one file for each group of commands."""
