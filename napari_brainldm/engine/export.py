@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_brainldm.engine.files import write_whole
+from napari_brainldm.engine.files import write_whole, writing_into
 from napari_brainldm.engine.request import (
     Derived,
     EngineError,
@@ -190,16 +190,10 @@ def _write(
 ) -> Path:
     text = json.dumps(sidecar, indent=1, sort_keys=True)
     path = folder / f"{stem}_T1w.nii.gz"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        space = SPACES[sidecar.get("Space", "mni")]
+    space = SPACES[sidecar.get("Space", "mni")]
+    with writing_into(folder):
         save_volume(picture, path, description, mark=text, space=space)
         write_whole(folder / f"{stem}_T1w.json", text.encode())
-    except OSError as error:
-        raise EngineError(
-            f"{folder} cannot be written to ({error.strerror}). Choose a folder you "
-            "may write to, on a disk with room."
-        ) from error
     return path
 
 

@@ -6,8 +6,10 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from napari_brainldm.engine.request import EngineError
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -40,3 +42,16 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Make `folder`; what the disk refuses inside becomes an EngineError sentence."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise EngineError(
+            f"{folder} cannot be written to ({error.strerror}). Choose a folder you "
+            "may write to, on a disk with room."
+        ) from error

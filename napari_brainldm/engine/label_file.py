@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_brainldm.engine.export import MARK, versions
-from napari_brainldm.engine.files import write_whole
+from napari_brainldm.engine.files import write_whole, writing_into
 from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.notice import NOTICE
-from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.scan_header import axis_angles_cosine
 from napari_brainldm.engine.segment import labels_on
 
@@ -55,16 +54,10 @@ def write_finding(
         f"{stem}.json": json.dumps(record(finding, scan, synthetic), indent=1),
     }
     content = _nifti_bytes(labels, scan.affine, synthetic)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing_into(folder):
         write_whole(path, gzip.compress(content, compresslevel=6, mtime=0))
         for name, text in beside.items():
             write_whole(folder / name, text.encode())
-    except OSError as error:
-        raise EngineError(
-            f"{folder} cannot be written to ({error.strerror}). Choose a folder you "
-            "may write to, on a disk with room."
-        ) from error
     return path
 
 

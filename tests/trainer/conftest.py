@@ -27,3 +27,14 @@ def fresh_accelerate():
 def again():
     """Call it between two runs of one test that differ in device or precision."""
     return forget_accelerate
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small arrays are faster on one thread; several tests run side by side."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -27,7 +27,7 @@ from trainer.data.phantom import (
     spread,
 )
 from trainer.data.photograph import Tone, bias_field, paint
-from trainer.data.surroundings import Surroundings, around
+from trainer.data.surroundings import Range, Surroundings, around, uniform
 from trainer.data.template import NAMES, TemplatePack
 
 _DEEP = tuple(name for name in NAMES[5:] if name != "cerebellum")
@@ -36,8 +36,6 @@ NORMALISED = 0.99
 """Quantile of the intensities inside the template's brain that becomes 1."""
 MOST = 1.5
 """Brighter than this, relative to that quantile, is clipped."""
-
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def draw_sample(pack: TemplatePack, looks: Randomisation, seed: int) -> Sample:
     generator = torch.Generator().manual_seed(seed)
     phi = draw_anatomy(pack, looks, generator)
     maps = _warped(torch.cat([pack.structures, pack.t1[None], pack.white[None]]), phi)
-    power = _uniform(looks.white_power, generator)
+    power = uniform(looks.white_power, generator)
     t1, white = maps[-2], maps[-1].clamp(0, 1) ** power
     structures = _shared_out(maps[:-2].clamp(0, 1), power)
     inside = draw_brain(structures, t1, white, looks, generator)
@@ -186,7 +184,7 @@ def draw_anatomy(
     velocity = irrotational(smooth(d, 1.5 / voxel)) + spread(random, small) / voxel
     bent = factor * spread(integrate(-velocity), pack)
     placed = head_position(
-        pack, _person(looks, generator), _uniform(looks.size, generator)
+        pack, _person(looks, generator), uniform(looks.size, generator)
     )
     return placed + warp(bent, placed)
 
@@ -197,9 +195,9 @@ def draw_growth(
     """Wished log change of volume (i, j, k), every structure for itself, mean 0."""
     place = {name: n for n, name in enumerate(NAMES)}
     change = looks.structure * torch.randn(len(NAMES), generator=generator)
-    change[place["csf"]] = _uniform(looks.csf, generator)
-    change[place["hippocampus"]] = _uniform(looks.hippocampus, generator)
-    grown = _uniform(looks.ventricles, generator)
+    change[place["csf"]] = uniform(looks.csf, generator)
+    change[place["hippocampus"]] = uniform(looks.hippocampus, generator)
+    grown = uniform(looks.ventricles, generator)
     change[place["lateral_ventricles"]] = grown
     change[place["other_ventricles"]] += 0.4 * grown
     d = torch.einsum("s,sijk->ijk", change.to(pack.structures), pack.structures)
@@ -238,12 +236,12 @@ def draw_brain(
     generator: torch.Generator,
 ) -> Tensor:
     """The brain without noise, 0 outside the head's inner space."""
-    gray = _uniform(looks.gray_level, generator)
+    gray = uniform(looks.gray_level, generator)
     tone = Tone(
-        _uniform(looks.csf_level, generator),
+        uniform(looks.csf_level, generator),
         gray,
-        gray + _uniform(looks.contrast, generator),
-        _uniform(looks.detail, generator),
+        gray + uniform(looks.contrast, generator),
+        uniform(looks.detail, generator),
     )
     picture = paint(structures, t1, white, tone)
     index = [NAMES.index(name) for name in _DEEP]
@@ -259,8 +257,8 @@ def draw_brain(
 
 def _choroid(structures: Tensor, tone: Tone, generator: torch.Generator) -> Tensor:
     """How much brighter choroid plexus makes parts of the lateral ventricles."""
-    spots = _spots(structures, _uniform((0.8, 1.6), generator), generator)
-    height = _uniform((0.3, 1.0), generator) * (tone.gray - tone.csf)
+    spots = _spots(structures, uniform((0.8, 1.6), generator), generator)
+    height = uniform((0.3, 1.0), generator) * (tone.gray - tone.csf)
     return height * spots * structures[NAMES.index("lateral_ventricles")]
 
 
@@ -277,8 +275,8 @@ def _lesions(structures: Tensor, tone: Tone, generator: torch.Generator) -> Tens
     near = (
         smooth(structures[NAMES.index("lateral_ventricles")], 5.0).clamp(0, 0.2) / 0.2
     )
-    spots = _spots(structures, _uniform((1.6, 2.6), generator) - near, generator)
-    depth = _uniform((0.3, 0.9), generator) * (tone.white - tone.csf) * 0.6
+    spots = _spots(structures, uniform((1.6, 2.6), generator) - near, generator)
+    depth = uniform((0.3, 0.9), generator) * (tone.white - tone.csf) * 0.6
     return depth * spots * structures[NAMES.index("white_matter")]
 
 
@@ -287,14 +285,14 @@ def photographed(
 ) -> Tensor:
     """`picture` blurred, shaded and noisy; what is exactly 0 stays so."""
     empty = picture == 0
-    sd = [_uniform(looks.blur, generator) for _ in range(3)]
+    sd = [uniform(looks.blur, generator) for _ in range(3)]
     if torch.rand((), generator=generator) < looks.slices:
         axis = int(torch.randint(3, (), generator=generator))
-        sd[axis] = _uniform((0.5, 1.2), generator)
+        sd[axis] = uniform((0.5, 1.2), generator)
     blurred = _blurred(picture, sd)
-    shading = _uniform(looks.bias, generator) * bias_field(picture.shape, generator)
+    shading = uniform(looks.bias, generator) * bias_field(picture.shape, generator)
     noise = torch.randn((2, *picture.shape), generator=generator).to(picture)
-    noise = _uniform(looks.noise, generator) * noise
+    noise = uniform(looks.noise, generator) * noise
     seen = torch.hypot(blurred * torch.exp(shading.to(picture)) + noise[0], noise[1])
     power = math.exp(0.15 * float(torch.randn((), generator=generator)))
     return torch.where(empty, torch.zeros_like(seen), seen) ** power
@@ -319,8 +317,3 @@ def _blurred_along(picture: Tensor, width: float, axis: int) -> Tensor:
         picture[None, None], kernel.view(shape), padding="same"
     )
     return found[0, 0]
-
-
-def _uniform(bounds: Range, generator: torch.Generator) -> float:
-    low, high = bounds
-    return low + (high - low) * float(torch.rand((), generator=generator))

@@ -114,7 +114,7 @@ def _head(
         for bounds in (own.gap_mm, own.skull_mm, own.scalp_mm)
     )
     z = _height(pack)
-    low = _uniform((-75.0, -45.0), generator)
+    low = uniform((-75.0, -45.0), generator)
     # a head is no shell below: there face and neck begin where the skull ends
     below = torch.sigmoid((low + 25 - z) / 6) * 60
     flesh = _flesh(depth.shape, own, generator).to(depth)
@@ -152,7 +152,7 @@ def _flesh(shape: torch.Size, own: Surroundings, generator: torch.Generator) -> 
     muscle = _level(own.muscle_level, generator)
     fat = _level(own.fat_level, generator)
     large, small = _noise(shape, generator, 3.0), _noise(shape, generator, 1.5)
-    grain = 0.15 * small + _uniform((0.0, 0.3), generator) * _noise(shape, generator)
+    grain = 0.15 * small + uniform((0.0, 0.3), generator) * _noise(shape, generator)
     picture = torch.full(shape, muscle) * (1 + grain)
     picture = torch.where(large > 0.6, fat * (1 + 0.1 * small), picture)
     picture = torch.where(small > 1.3, torch.full(shape, 0.12), picture)
@@ -170,7 +170,7 @@ def _without_face(
     matrix = pack.grid.matrix
     y = matrix[1, 1] * j + matrix[1, 3]
     z = matrix[2, 2] * k + matrix[2, 3]
-    face = (y - z) > _uniform((85.0, 110.0), generator)
+    face = (y - z) > uniform((85.0, 110.0), generator)
     rest: Tensor = head * ~face
     return rest
 
@@ -186,7 +186,7 @@ def _height(pack: TemplatePack) -> Tensor:
 def _thickness(bounds: Range, pack: TemplatePack, generator: torch.Generator) -> Tensor:
     """A layer's thickness in mm, uneven by a quarter."""
     uneven = spread(smooth_field(1, 20.0, generator), pack)[0]
-    thick: Tensor = _uniform(bounds, generator) * (1 + 0.25 * uneven).clamp(min=0.2)
+    thick: Tensor = uniform(bounds, generator) * (1 + 0.25 * uneven).clamp(min=0.2)
     return thick
 
 
@@ -198,9 +198,10 @@ def _noise(shape: torch.Size, generator: torch.Generator, width: float = 1.0) ->
 
 def _level(bounds: Range, generator: torch.Generator) -> float:
     """An intensity, where white matter is about 0.8."""
-    return 0.8 * _uniform(bounds, generator)
+    return 0.8 * uniform(bounds, generator)
 
 
-def _uniform(bounds: Range, generator: torch.Generator) -> float:
+def uniform(bounds: Range, generator: torch.Generator) -> float:
+    """A number drawn between two bounds."""
     low, high = bounds
     return low + (high - low) * float(torch.rand((), generator=generator))
