@@ -1,7 +1,7 @@
 """Pictures of the docks for the documentation, from a real window.
 
 Needs a display (a virtual one will do: `xvfb-run -a python tools/screenshots.py`);
-writes docs/images/explore_2d.png and explore_3d.png.
+writes docs/images/explore_2d.png, structures_2d.png and explore_3d.png.
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ def main() -> None:
 
 
 def shoot(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:
-    """Move the sliders and save a slice and a 3D view."""
+    """Move the sliders; save a slice, the same with structures, and a 3D view."""
     wait(lambda: dock.desk.layer is not None and not dock.desk.busy)
     move(dock, 0, 0.55)
     move(dock, 2, 0.86)
     wait(lambda: not dock.settle.isActive() and not dock.desk.busy)
+    wait(lambda: dock.desk.findings is not None)
     viewer.reset_view()
     save(viewer, folder / "explore_2d.png")
+    dock.asked.structures.click()
+    save(viewer, folder / "structures_2d.png")
     viewer.dims.ndisplay = 3
     viewer.reset_view()
     viewer.scene.camera.set_view_direction((-0.45, -0.8, -0.4), (1.0, 0.0, 0.0))
