@@ -25,9 +25,9 @@ from napari_brainldm.engine.networks.segmenter import STRUCTURES
 from napari_brainldm.engine.quality import Quality
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.scan_file import load_volume, save_volume
-from napari_brainldm.engine.segment import Segmenter, hard
+from napari_brainldm.engine.segment import Segmenter
 from napari_brainldm.engine.volume import Volume
-from tests.tiny import tiny_checkpoint, tiny_segmenter
+from tests.tiny import hard, tiny_checkpoint, tiny_segmenter
 
 SECRET = "Hildegard_von-Bingen"
 GRID = tiny_segmenter().card.grid  # 40 x 48 x 40 voxels of 0.064 ml

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_brainldm.engine.card import Card, Covariate, Histogram, ScheduleSpec
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
-from napari_brainldm.engine.networks.segmenter import SegmenterSpec
+from napari_brainldm.engine.networks.segmenter import SegmenterSpec, Structure
 from napari_brainldm.engine.networks.unet import UNetSpec
-from napari_brainldm.engine.volume import mni_grid
+from napari_brainldm.engine.segment import Segmentation
+from napari_brainldm.engine.volume import Grid, mni_grid
 
 VOCABULARY = (
     Covariate("age", "Age", "years", "Age at the scan.", 20, 90, 55.0),
@@ -65,3 +70,17 @@ def tiny_segmenter() -> Checkpoint:
         torch.manual_seed(0)
         weights = spec.build().state_dict()
     return Checkpoint(card, {f"segmenter.{k}": v for k, v in weights.items()})
+
+
+def hard(
+    labels: NDArray[np.integer],
+    grid: Grid,
+    structures: Sequence[Structure],
+    method: str,
+) -> Segmentation:
+    """A segmentation that is certain, from FreeSurfer indices (i, j, k) on `grid`."""
+    memberships = np.zeros((1 + len(structures), *grid.shape), np.float32)
+    for row, structure in enumerate(structures, start=1):
+        memberships[row] = (labels == structure.left) | (labels == structure.right)
+    memberships[0] = 1 - memberships[1:].sum(0)
+    return Segmentation(memberships, grid, tuple(structures), method)

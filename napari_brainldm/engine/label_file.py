@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -64,7 +63,6 @@ def write_finding(
 def record(finding: Finding, scan: Volume, synthetic: bool) -> dict[str, Any]:
     """How the structures were found and how large they are, as plain values."""
     quality = finding.quality
-    found = None if quality is None else asdict(quality) | {"figure": quality.figure}
     weights = finding.checkpoint
     return {
         "Synthetic": synthetic,
@@ -74,7 +72,7 @@ def record(finding: Finding, scan: Volume, synthetic: bool) -> dict[str, Any]:
         "Checkpoint": weights and {"name": weights[0], "sha256": weights[1]},
         "Scan": {
             "Sha256": scan.digest,
-            "Quality": found,
+            "Quality": quality and quality.as_dict(),
             "Steps": list(finding.steps),
         },
         "VolumesMl": measure(finding.segmentation).as_dict(),

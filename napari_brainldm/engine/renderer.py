@@ -30,12 +30,12 @@ from napari_brainldm.engine.request import (
     Seed,
 )
 from napari_brainldm.engine.resources import segmenter_at_hand
-from napari_brainldm.engine.segment import Segmenter
+from napari_brainldm.engine.sampling import check_sampler, sigmas_of, solver
+from napari_brainldm.engine.segment import Segmenter, brain_finder
 from napari_brainldm.engine.strip import check_way
 from napari_brainldm.engine.volume import Array, Volume
 
 if TYPE_CHECKING:
-    from napari_brainldm.engine.card import Card
     from napari_brainldm.engine.checkpoint import Checkpoint
 
 Stage = Literal["conform", "encode", "invert", "denoise", "decode"]
@@ -124,11 +124,7 @@ class Renderer:
         """The segmenter given, else the bundled one if this tree has it."""
         path = segmenter_at_hand() if self._segmenter is None else None
         if path is not None:
-            from napari_brainldm.engine.checkpoint import load_checkpoint
-
-            # one precision, unprobed: the same scan has the same mask each time
-            device = self.compute.device
-            self._segmenter = Segmenter(load_checkpoint(path), device, "float32")
+            self._segmenter = brain_finder(path, self.compute.device)
         return self._segmenter
 
     def in_scan_space(self, digest: str, picture: Volume) -> Volume:
@@ -231,7 +227,7 @@ class Renderer:
             If the request does not fit the checkpoint, or memory runs out.
         """
         request = self.resolve(request)
-        _check_sampler(request)
+        check_sampler(request)
         compute = choose(self.compute.device, request.precision)
         try:
             latent = yield from self._sample(request, compute)
@@ -249,10 +245,10 @@ class Renderer:
         code = yield from self._start(request, compute)
         if code.stochastic is None:
             return code.latent
-        sigmas = _sigmas(request, self.card)
+        sigmas = sigmas_of(request, self.card)
         x = code.stochastic.to(compute.device) * diffusion.vp_scale(sigmas[0])
         denoise = self._denoise(request, compute)
-        for step in _stepwise(_solver(request, denoise, x, sigmas)):
+        for step in _stepwise(solver(request, denoise, x, sigmas)):
             x = step.x
             yield Progress("denoise", step.index, step.total, step.x0)
         return x
@@ -331,57 +327,6 @@ def _stepwise(steps: Iterator[diffusion.Step]) -> Iterator[diffusion.Step]:
         if step is None:
             return
         yield step
-
-
-SAMPLERS = ("ddim", "ddpm", "dpm++2m")
-
-
-def _check_sampler(request: Request) -> None:
-    sampler = request.sampler
-    if sampler.name not in SAMPLERS:
-        raise EngineError(
-            f"The sampler {sampler.name!r} was asked for; known are "
-            f"{', '.join(SAMPLERS)}. Choose one of these."
-        )
-    seed = request.origin.value if isinstance(request.origin, Seed) else 0
-    for name, value, low, high in (
-        ("seed", seed, 0, 2**62),
-        ("eta", sampler.eta, 0, 1),
-        ("guidance", request.guidance, 0, 100),
-    ):
-        if not low <= value <= high:  # false for nan too
-            raise EngineError(
-                f"The {name} is {value}; {low} to {high} is possible. Choose such a "
-                "number."
-            )
-    retraced = sampler.name == "ddim" and sampler.eta == 0.0
-    if not isinstance(request.origin, Seed) and not retraced:
-        raise EngineError(
-            f"A picture of a scan was asked for with {sampler.name}, eta "
-            f"{sampler.eta:g}; a scan is inverted by deterministic DDIM and must come "
-            "back the same way. Choose the sampler ddim with eta 0."
-        )
-
-
-def _sigmas(request: Request, card: Card) -> tuple[float, ...]:
-    """Noise levels down which this picture is walked."""
-    multistep = request.sampler.name == "dpm++2m"
-    spacing = "karras" if multistep else card.schedule.spacing
-    steps = request.sampler.steps
-    return diffusion.sampling_sigmas(card.schedule.build(), steps, spacing)
-
-
-def _solver(
-    request: Request, denoise: diffusion.Denoise, x: Tensor, sigmas: tuple[float, ...]
-) -> Iterator[diffusion.Step]:
-    sampler = request.sampler
-    if sampler.name == "dpm++2m":
-        return diffusion.multistep(denoise, x, sigmas)
-    eta = 1.0 if sampler.name == "ddpm" else sampler.eta
-    seed = request.origin.value if isinstance(request.origin, Seed) else 0
-    # another stream than the starting noise, which the same seed draws
-    generator = torch.Generator().manual_seed(seed ^ 0x5EED)
-    return diffusion.walk(denoise, x, sigmas, eta, generator)
 
 
 def _is_memory(error: Exception) -> bool:

@@ -24,11 +24,10 @@ def resource(name: str) -> Path:
     EngineError
         The file, or the whole folder, is missing.
     """
-    folders = _folders()
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    raise EngineError(_missing(name, folders))
+    found = _found(name)
+    if found is None:
+        raise EngineError(_missing(name, _folders()))
+    return found
 
 
 def bundled_checkpoint() -> Path:
@@ -43,8 +42,12 @@ def bundled_segmenter() -> Path:
 
 def segmenter_at_hand() -> Path | None:
     """The bundled segmenter; None in a tree in which it is not made yet."""
-    found = [folder / SEGMENTER for folder in _folders()]
-    return next((path for path in found if path.is_file()), None)
+    return _found(SEGMENTER)
+
+
+def _found(name: str) -> Path | None:
+    paths = (folder / name for folder in _folders())
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _folders() -> list[Path]:

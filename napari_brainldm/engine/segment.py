@@ -23,6 +23,8 @@ from napari_brainldm.engine.resample import inverse, resample
 from napari_brainldm.engine.volume import Affine, Array, Grid, Volume
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_brainldm.engine.checkpoint import Checkpoint
 
 Labels = NDArray[np.uint16]
@@ -139,6 +141,16 @@ class Segmenter:
         return settled(logits[0].float().softmax(0)).cpu().numpy()
 
 
+def brain_finder(path: Path, device: str) -> Segmenter:
+    """The segmenter in `path`, as scans are stripped by it.
+
+    In one precision, unprobed: the same scan has the same mask each time.
+    """
+    from napari_brainldm.engine.checkpoint import load_checkpoint
+
+    return Segmenter(load_checkpoint(path), device, "float32")
+
+
 def settled(shares: Tensor) -> Tensor:
     """`shares` (1 + S, i, j, k) without the small ones, summing to 1 again.
 
@@ -160,7 +172,7 @@ def brain_region(grid: Grid) -> Mask:
 def scaled(data: Array, region: Mask) -> Array:
     """Intensities (i, j, k) in the unit of the network, 0..BRIGHTEST.
 
-    Training and use share this function. `region` is the MNI152 brain: no brain fills
+    Training scales its samples alike. `region` is the MNI152 brain: no brain fills
     it exactly, but every brain that lies in MNI space fills it about alike.
     """
     unit = float(np.percentile(data[region], PERCENTILE))
@@ -171,20 +183,6 @@ def scaled(data: Array, region: Mask) -> Array:
             "background."
         )
     return np.asarray(np.clip(data / unit, 0.0, BRIGHTEST), np.float32)
-
-
-def hard(
-    labels: NDArray[np.integer],
-    grid: Grid,
-    structures: Sequence[Structure],
-    method: str,
-) -> Segmentation:
-    """A segmentation that is certain, from FreeSurfer indices (i, j, k) on `grid`."""
-    memberships = np.zeros((1 + len(structures), *grid.shape), np.float32)
-    for row, structure in enumerate(structures, start=1):
-        memberships[row] = (labels == structure.left) | (labels == structure.right)
-    memberships[0] = 1 - memberships[1:].sum(0)
-    return Segmentation(memberships, grid, tuple(structures), method)
 
 
 def labels_on(segmentation: Segmentation, grid: Grid, to_grid: Affine) -> Labels:

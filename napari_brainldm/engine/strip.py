@@ -7,7 +7,6 @@ name or a header of the user's file.
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from napari_brainldm.engine.program import ProgramError, run
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resample import on_cubes, resample
 from napari_brainldm.engine.scan_file import read_scan, save_volume
@@ -25,9 +25,6 @@ BUILT_IN = "built-in"
 CUBES_MM = 1.0
 """Voxels that are handed over, mm. The programs work in these anyway, and slanted or
 sheared axes, which some of them do not read, are straight then."""
-
-LONGEST_S = 3600.0
-"""A program that takes longer, seconds, is stopped."""
 
 
 @dataclass(frozen=True)
@@ -110,25 +107,14 @@ def _found(way: str) -> str:
 
 
 def _run(way: str, command: tuple[str, ...]) -> None:
-    """Run to the end; what it prints is kept for the sentence when it fails."""
+    """Run to the end; its last words stand in the sentence when it fails."""
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=LONGEST_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _failed(way, f"took longer than {LONGEST_S:g} s") from error
-    except OSError as error:
-        raise _failed(way, f"could not be started ({error.strerror})") from error
-    if done.returncode != 0:
-        lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
-        last = (done.stderr.strip().splitlines() or lines)[-1]
-        raise _failed(way, f"stopped with code {done.returncode}: {last}")
+        ended = run(command)
+    except ProgramError as error:
+        raise _failed(way, str(error)) from error
+    if ended.code != 0:
+        last = ended.words or "no message"
+        raise _failed(way, f"stopped with code {ended.code}: {last}")
 
 
 def _read(way: str, path: Path) -> Volume:

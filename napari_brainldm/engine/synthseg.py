@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_brainldm.engine.networks.segmenter import STRUCTURES, Structure
+from napari_brainldm.engine.program import ProgramError, run
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resample import resample
 from napari_brainldm.engine.scan_file import load_volume, save_volume
@@ -118,12 +118,17 @@ def _command(program: str, source: Path, target: Path, device: str) -> list[str]
 
 def _run(command: list[str], target: Path) -> None:
     """Run the program to its end; it has to write `target`."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0 and target.is_file():
-        return
-    lines = (done.stderr or done.stdout).strip().splitlines()
-    raise EngineError(
-        f"{PROGRAM} gave no label map (exit status {done.returncode}, last words: "
-        f"{lines[-1] if lines else 'none'}). See that it runs on its own, or use the "
-        "method built-in."
+    try:
+        ended = run(command)
+    except ProgramError as error:
+        raise _failed(str(error)) from error
+    if ended.code != 0 or not target.is_file():
+        words = ended.words or "none"
+        raise _failed(f"exit status {ended.code}, last words: {words}")
+
+
+def _failed(what: str) -> EngineError:
+    return EngineError(
+        f"{PROGRAM} gave no label map ({what}). See that it runs on its own, or use "
+        "the method built-in."
     )

@@ -20,8 +20,8 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_brainldm.engine.renderer import SAMPLERS
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
+from napari_brainldm.engine.sampling import SAMPLERS
 from napari_brainldm.widgets.condition_rows import Row, row_of
 from napari_brainldm.widgets.looks import Colours, named
 

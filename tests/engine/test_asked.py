@@ -20,9 +20,8 @@ from napari_brainldm.engine.card import Card
 from napari_brainldm.engine.measure import Measured
 from napari_brainldm.engine.networks.segmenter import STRUCTURES
 from napari_brainldm.engine.request import Conditions
-from napari_brainldm.engine.segment import hard
 from napari_brainldm.engine.volume import mni_grid
-from tests.tiny import VOCABULARY
+from tests.tiny import VOCABULARY, hard
 
 CARD = Card("brain-ldm", "Tiny", mni_grid(8.0), vocabulary=VOCABULARY, head_size=1500.0)
 MEASURED = Measured(

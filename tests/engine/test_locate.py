@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from napari_brainldm.engine.networks.segmenter import STRUCTURES
 from napari_brainldm.engine.placement import Template, mni_template
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resample import covering_grid, resample
-from napari_brainldm.engine.segment import Segmentation, hard
 from napari_brainldm.engine.volume import Affine, Grid, Volume, mni_grid
+from tests.tiny import hard
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.segment import Segmentation
 
 GRID = mni_grid(2.0)
 WIDE = Grid(

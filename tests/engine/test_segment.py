@@ -16,13 +16,12 @@ from napari_brainldm.engine.segment import (
     Segmentation,
     Segmenter,
     brain_region,
-    hard,
     labels_on,
     scaled,
     settled,
 )
 from napari_brainldm.engine.volume import Grid, Volume, mni_grid
-from tests.tiny import tiny_checkpoint, tiny_segmenter
+from tests.tiny import hard, tiny_checkpoint, tiny_segmenter
 
 GRID = tiny_segmenter().card.grid  # 40 x 48 x 40, x = 0 between i = 19 and i = 20
 VOXEL_ML = 0.064

@@ -17,9 +17,9 @@ from benchmarks import segmenter as benchmark
 from napari_brainldm.engine.checkpoint import save_checkpoint
 from napari_brainldm.engine.networks.segmenter import STRUCTURES
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.engine.segment import Segmentation, hard
+from napari_brainldm.engine.segment import Segmentation
 from napari_brainldm.engine.volume import mni_grid
-from tests.tiny import tiny_segmenter
+from tests.tiny import hard, tiny_segmenter
 from trainer.data.template import NAMES, TISSUE
 from trainer.evaluate.segmentation import (
     T1_CLASSES,

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,14 +63,15 @@ def on_grid(
     ).volume.data
 
 
+@lru_cache(maxsize=1)
 def _brain_finder(path: Path | None) -> Segmenter | None:
-    """The segmenter in `path`, on the CPU; None in a tree in which none is made yet."""
-    if path is None:
-        return None
-    from napari_brainldm.engine.checkpoint import load_checkpoint
-    from napari_brainldm.engine.segment import Segmenter
+    """The segmenter in `path`, on the CPU; None in a tree in which none is made yet.
 
-    return Segmenter(load_checkpoint(path), "cpu", "float32")
+    Kept: a dataset has many scans.
+    """
+    from napari_brainldm.engine.segment import brain_finder
+
+    return None if path is None else brain_finder(path, "cpu")
 
 
 def _check_content(path: Path, scan: Volume) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from napari_brainldm.engine.segment import BRIGHTEST, PERCENTILE
 from trainer.data.flow import integrate, irrotational, smooth, warp
 from trainer.data.phantom import (
     Individual,
@@ -27,15 +28,17 @@ from trainer.data.phantom import (
     spread,
 )
 from trainer.data.photograph import Tone, bias_field, paint
-from trainer.data.surroundings import Range, Surroundings, around, uniform
+from trainer.data.surroundings import (
+    Range,
+    Surroundings,
+    around,
+    noise,
+    uniform,
+)
 from trainer.data.template import NAMES, TemplatePack
 
 _DEEP = tuple(name for name in NAMES[5:] if name != "cerebellum")
 _SPLIT = NAMES.index("cerebellum")
-NORMALISED = 0.99
-"""Quantile of the intensities inside the template's brain that becomes 1."""
-MOST = 1.5
-"""Brighter than this, relative to that quantile, is clipped."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +164,9 @@ def _memberships(structures: Tensor, white: Tensor, kept: Tensor) -> Tensor:
 
 
 def normalised(picture: Tensor, brain: Tensor) -> Tensor:
-    """`picture` with its `NORMALISED` quantile in `brain` (bool) at 1, 0 to `MOST`."""
-    unit = torch.quantile(picture[brain], NORMALISED).clamp(min=1e-6)
-    return (picture / unit).clamp(0, MOST)
+    """`picture` in the segmenter's unit, see `engine.segment.scaled`; `brain` bool."""
+    unit = torch.quantile(picture[brain], PERCENTILE / 100).clamp(min=1e-6)
+    return (picture / unit).clamp(0, BRIGHTEST)
 
 
 # Anatomy ------------------------------------------------------------------------------
@@ -266,8 +269,8 @@ def _spots(
     structures: Tensor, least: Tensor | float, generator: torch.Generator
 ) -> Tensor:
     """Blobs of about 6 mm (i, j, k), 0 to 1, where smooth noise is above `least`."""
-    noise = smooth(torch.randn(structures.shape[1:], generator=generator), 1.5)
-    return torch.sigmoid(6 * (noise.to(structures) / noise.std() - least))
+    blobs = noise(structures.shape[1:], generator, 1.5).to(structures)
+    return torch.sigmoid(6 * (blobs - least))
 
 
 def _lesions(structures: Tensor, tone: Tone, generator: torch.Generator) -> Tensor:
@@ -291,9 +294,9 @@ def photographed(
         sd[axis] = uniform((0.5, 1.2), generator)
     blurred = _blurred(picture, sd)
     shading = uniform(looks.bias, generator) * bias_field(picture.shape, generator)
-    noise = torch.randn((2, *picture.shape), generator=generator).to(picture)
-    noise = uniform(looks.noise, generator) * noise
-    seen = torch.hypot(blurred * torch.exp(shading.to(picture)) + noise[0], noise[1])
+    grain = torch.randn((2, *picture.shape), generator=generator).to(picture)
+    grain = uniform(looks.noise, generator) * grain
+    seen = torch.hypot(blurred * torch.exp(shading.to(picture)) + grain[0], grain[1])
     power = math.exp(0.15 * float(torch.randn((), generator=generator)))
     return torch.where(empty, torch.zeros_like(seen), seen) ** power
 

@@ -119,7 +119,7 @@ def _head(
     below = torch.sigmoid((low + 25 - z) / 6) * 60
     flesh = _flesh(depth.shape, own, generator).to(depth)
     fat = _level(own.fat_level, generator) * (
-        1 + 0.1 * _noise(depth.shape, generator)
+        1 + 0.1 * noise(depth.shape, generator)
     ).to(depth)
     bone = torch.full_like(depth, _level(own.bone_level, generator))
     marrow = _marrow(depth, own, pack, generator)
@@ -136,7 +136,7 @@ def _head(
 def _gap(depth: Tensor, own: Surroundings, generator: torch.Generator) -> Tensor:
     """Fluid and meninges between brain and bone."""
     level = _level(own.gap_level, generator)
-    veins = 0.4 * torch.relu(_noise(depth.shape, generator) - 1.2).to(depth)
+    veins = 0.4 * torch.relu(noise(depth.shape, generator) - 1.2).to(depth)
     return level + veins
 
 
@@ -151,8 +151,8 @@ def _flesh(shape: torch.Size, own: Surroundings, generator: torch.Generator) -> 
     """Muscle, fat, fluid and air as smooth blobs."""
     muscle = _level(own.muscle_level, generator)
     fat = _level(own.fat_level, generator)
-    large, small = _noise(shape, generator, 3.0), _noise(shape, generator, 1.5)
-    grain = 0.15 * small + uniform((0.0, 0.3), generator) * _noise(shape, generator)
+    large, small = noise(shape, generator, 3.0), noise(shape, generator, 1.5)
+    grain = 0.15 * small + uniform((0.0, 0.3), generator) * noise(shape, generator)
     picture = torch.full(shape, muscle) * (1 + grain)
     picture = torch.where(large > 0.6, fat * (1 + 0.1 * small), picture)
     picture = torch.where(small > 1.3, torch.full(shape, 0.12), picture)
@@ -190,10 +190,10 @@ def _thickness(bounds: Range, pack: TemplatePack, generator: torch.Generator) ->
     return thick
 
 
-def _noise(shape: torch.Size, generator: torch.Generator, width: float = 1.0) -> Tensor:
+def noise(shape: torch.Size, generator: torch.Generator, width: float = 1.0) -> Tensor:
     """Smooth noise, SD 1; `width` in voxels."""
-    noise = smooth(torch.randn(shape, generator=generator), width)
-    return noise / noise.std()
+    blurred = smooth(torch.randn(shape, generator=generator), width)
+    return blurred / blurred.std()
 
 
 def _level(bounds: Range, generator: torch.Generator) -> float:

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_brainldm.engine.checkpoint import Checkpoint
-from napari_brainldm.engine.segment import settled
+from napari_brainldm.engine.segment import BRIGHTEST, settled
 from trainer.data.randomise import Sample, draw_sample
+from trainer.evaluate.segmentation import dice
 from trainer.loop import Batch, Losses, Player
+from trainer.stages.autoencoder import middle
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
@@ -106,8 +108,9 @@ class SegmenterStage:
     def pictures(self, weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Middle slices of unseen samples above truth and labels found."""
         columns = [
-            np.vstack([_slice(s.picture / 1.5), _slice_of(s.memberships), _slice_of(f)])
+            np.vstack([middle(shown), _labels(s.memberships), _labels(f)])
             for s, f in self._found(weights)
+            for shown in [(s.picture / BRIGHTEST).cpu().numpy()]
         ]
         return {"segmentation": np.hstack(columns)}
 
@@ -119,13 +122,8 @@ class SegmenterStage:
 
 def overlap(truth: Tensor, found: Tensor) -> Tensor:
     """Dice (S,) of the most likely labels of memberships (1 + S, i, j, k)."""
-    count = len(truth)
-    first, second = (
-        functional.one_hot(m.argmax(0).ravel(), count).sum(0) for m in (truth, found)
-    )
-    same = truth.argmax(0) == found.argmax(0)
-    both = torch.bincount(truth.argmax(0)[same], minlength=count)
-    return (2 * both / (first + second).clamp(min=1))[1:]
+    first, second = (m.argmax(0).cpu().numpy() for m in (truth, found))
+    return torch.from_numpy(np.nan_to_num(dice(first, second, len(truth) - 1))).float()
 
 
 def _volume_error(truth: Tensor, found: Tensor) -> Tensor:
@@ -134,10 +132,6 @@ def _volume_error(truth: Tensor, found: Tensor) -> Tensor:
     return (seen - true).abs() / true.clamp(min=1)
 
 
-def _slice(data: Tensor) -> np.ndarray:
-    """Middle coronal slice, k down, i across, 0 to 1."""
-    return np.rot90(data[:, data.shape[1] // 2].clamp(0, 1).cpu().numpy())
-
-
-def _slice_of(memberships: Tensor) -> np.ndarray:
-    return _slice(memberships.argmax(0) / (len(memberships) - 1))
+def _labels(memberships: Tensor) -> np.ndarray:
+    """Middle slice of the most likely labels, 0 to 1."""
+    return middle((memberships.argmax(0) / (len(memberships) - 1)).cpu().numpy())

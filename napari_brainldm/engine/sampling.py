@@ -1,0 +1,67 @@
+"""How a request walks down the noise levels: its sampler, checked and chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from napari_brainldm.engine import diffusion
+from napari_brainldm.engine.request import EngineError, Request, Seed
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
+
+SAMPLERS = ("ddim", "ddpm", "dpm++2m")
+
+
+def check_sampler(request: Request) -> None:
+    """Refuse what no picture can be made by."""
+    sampler = request.sampler
+    if sampler.name not in SAMPLERS:
+        raise EngineError(
+            f"The sampler {sampler.name!r} was asked for; known are "
+            f"{', '.join(SAMPLERS)}. Choose one of these."
+        )
+    seed = request.origin.value if isinstance(request.origin, Seed) else 0
+    for name, value, low, high in (
+        ("seed", seed, 0, 2**62),
+        ("eta", sampler.eta, 0, 1),
+        ("guidance", request.guidance, 0, 100),
+    ):
+        if not low <= value <= high:  # false for nan too
+            raise EngineError(
+                f"The {name} is {value}; {low} to {high} is possible. Choose such a "
+                "number."
+            )
+    retraced = sampler.name == "ddim" and sampler.eta == 0.0
+    if not isinstance(request.origin, Seed) and not retraced:
+        raise EngineError(
+            f"A picture of a scan was asked for with {sampler.name}, eta "
+            f"{sampler.eta:g}; a scan is inverted by deterministic DDIM and must come "
+            "back the same way. Choose the sampler ddim with eta 0."
+        )
+
+
+def sigmas_of(request: Request, card: Card) -> tuple[float, ...]:
+    """Noise levels down which this picture is walked."""
+    multistep = request.sampler.name == "dpm++2m"
+    spacing = "karras" if multistep else card.schedule.spacing
+    steps = request.sampler.steps
+    return diffusion.sampling_sigmas(card.schedule.build(), steps, spacing)
+
+
+def solver(
+    request: Request, denoise: diffusion.Denoise, x: Tensor, sigmas: tuple[float, ...]
+) -> Iterator[diffusion.Step]:
+    """Steps down `sigmas` from `x` (1, C, i, j, k) by the sampler asked for."""
+    sampler = request.sampler
+    if sampler.name == "dpm++2m":
+        return diffusion.multistep(denoise, x, sigmas)
+    eta = 1.0 if sampler.name == "ddpm" else sampler.eta
+    seed = request.origin.value if isinstance(request.origin, Seed) else 0
+    # another stream than the starting noise, which the same seed draws
+    generator = torch.Generator().manual_seed(seed ^ 0x5EED)
+    return diffusion.walk(denoise, x, sigmas, eta, generator)
