@@ -14,6 +14,7 @@ from napari_brainldm.engine.networks.segmenter import STRUCTURES, SegmenterSpec
 from napari_brainldm.engine.volume import mni_grid
 from tests.trainer import toys
 from trainer.config import SegmenterConfig
+from trainer.data.photograph import Scanner
 from trainer.data.randomise import (
     Randomisation,
     Sample,
@@ -33,6 +34,7 @@ PLAIN = Randomisation(
     bias=(0.0, 0.0),
     noise=(0.0, 0.0),
     whole_head=0.0,
+    plain=0.0,
 )
 PLACE = {s.name: n for n, s in enumerate(STRUCTURES, start=1)}
 
@@ -101,6 +103,19 @@ def test_where_a_stripped_brain_was_cut_nothing_is_to_be_found(pack):
         sample = draw_sample(pack, replace(PLAIN, surroundings=cut), seed)
         gone = (sample.picture == 0) & (sample.memberships[0] < 0.4)
         assert float(gone.float().mean()) < 0.002
+
+
+def test_a_plain_sample_looks_as_the_scans_of_the_cohort(pack):
+    looks = replace(Randomisation(), plain=1.0)
+    levels = Scanner()
+    for seed in range(3):
+        sample = draw_sample(pack, looks, seed)
+        fluid, white = (
+            float(sample.picture[sample.memberships[PLACE[n]] > 0.95].median())
+            for n in ("lateral_ventricles", "white_matter")
+        )
+        assert fluid / white == pytest.approx(levels.csf / levels.white, abs=0.06)
+        assert float(sample.picture[sample.memberships[0] > 0.6].max()) == 0
 
 
 def test_the_blur_is_a_gaussian(pack):

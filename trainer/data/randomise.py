@@ -11,7 +11,7 @@ All maps are float32 (i, j, k) on the template's grid unless said otherwise.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from trainer.data.phantom import (
     smooth_field,
     spread,
 )
-from trainer.data.photograph import Tone, bias_field, paint
+from trainer.data.photograph import Scanner, Tone, bias_field, paint
 from trainer.data.surroundings import (
     Range,
     Surroundings,
@@ -75,11 +75,16 @@ class Randomisation:
         SD of the point spread in voxels; along thick slices up to 1.2.
     bias, noise
         SD of the log bias field and of the complex noise.
+    gamma
+        SD of the log of the power that bends intensities.
     whole_head
         Share of samples with the head around the brain.
+    plain
+        Share of samples as clear and stripped as the cohort's scans: edges that tell
+        how much of a voxel each structure fills, which blurred ones do not.
     """
 
-    ventricles: Range = (-2.0, 5.5)
+    ventricles: Range = (-2.5, 5.0)
     csf: Range = (-1.0, 6.0)
     hippocampus: Range = (-1.2, 0.4)
     structure: float = 0.3
@@ -102,7 +107,9 @@ class Randomisation:
     blur: Range = (0.0, 0.5)
     bias: Range = (0.0, 0.3)
     noise: Range = (0.0, 0.06)
+    gamma: float = 0.15
     whole_head: float = 0.6
+    plain: float = 0.3
     surroundings: Surroundings = field(default_factory=Surroundings)
 
 
@@ -126,6 +133,8 @@ class Sample:
 def draw_sample(pack: TemplatePack, looks: Randomisation, seed: int) -> Sample:
     """One sample on the grid and the device of `pack`; the same seed, the same one."""
     generator = torch.Generator().manual_seed(seed)
+    if torch.rand((), generator=generator) < looks.plain:
+        looks = plain(looks)
     phi = draw_anatomy(pack, looks, generator)
     maps = _warped(torch.cat([pack.structures, pack.t1[None], pack.white[None]]), phi)
     power = uniform(looks.white_power, generator)
@@ -136,6 +145,34 @@ def draw_sample(pack: TemplatePack, looks: Randomisation, seed: int) -> Sample:
     picture = photographed(picture, looks, generator)
     picture = normalised(picture, pack.mask > 0.5)
     return Sample(picture, _memberships(structures, white, kept))
+
+
+def plain(looks: Randomisation) -> Randomisation:
+    """`looks` with the anatomy as it is and the pictures of `photograph.Scanner`."""
+    scanner = Scanner()
+    csf, gray = (_around(level) for level in (scanner.csf, scanner.gray))
+    return replace(
+        looks,
+        white_power=(1.0, 1.0),
+        csf_level=csf,
+        gray_level=gray,
+        contrast=_around(scanner.white - scanner.gray),
+        detail=(scanner.detail, scanner.detail),
+        deep_level=0.0,
+        lesions=0.0,
+        choroid=0.0,
+        slices=0.0,
+        blur=(0.0, 0.0),
+        bias=(0.0, scanner.bias),
+        noise=_around(scanner.noise),
+        gamma=0.0,
+        whole_head=0.0,
+        surroundings=replace(looks.surroundings, crumbs=0.0, nibbled_mm=0.0),
+    )
+
+
+def _around(level: float) -> Range:
+    return 0.9 * level, 1.1 * level
 
 
 def _shared_out(structures: Tensor, power: float) -> Tensor:
@@ -297,7 +334,7 @@ def photographed(
     grain = torch.randn((2, *picture.shape), generator=generator).to(picture)
     grain = uniform(looks.noise, generator) * grain
     seen = torch.hypot(blurred * torch.exp(shading.to(picture)) + grain[0], grain[1])
-    power = math.exp(0.15 * float(torch.randn((), generator=generator)))
+    power = math.exp(looks.gamma * float(torch.randn((), generator=generator)))
     return torch.where(empty, torch.zeros_like(seen), seen) ** power
 
 
