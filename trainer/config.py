@@ -9,6 +9,7 @@ from pathlib import Path
 from napari_brainldm.engine.card import Intensity, ScheduleSpec
 from napari_brainldm.engine.frozen import from_plain
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.preview import PreviewSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.request import EngineError
@@ -200,6 +201,14 @@ class LdmConfig:
 
 
 @dataclass(frozen=True)
+class PreviewConfig:
+    """Stage preview_decoder: a cheap copy of the decoder for live pictures."""
+
+    spec: PreviewSpec = field(default_factory=PreviewSpec)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A whole run: name and folder, data, and one section per stage."""
 
@@ -210,6 +219,7 @@ class RunConfig:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     ldm: LdmConfig = field(default_factory=LdmConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    preview_decoder: PreviewConfig = field(default_factory=PreviewConfig)
 
 
 def load_config(path: Path) -> RunConfig:

@@ -33,12 +33,13 @@ from trainer.log import RunLog, duration
 from trainer.loop import Stage, train, trained
 from trainer.stages.autoencoder import AutoencoderStage
 from trainer.stages.ldm import LdmStage
+from trainer.stages.preview_decoder import PreviewStage
 from trainer.stages.segmenter import SegmenterStage
 
 if TYPE_CHECKING:
     from trainer.config import LoopConfig, RunConfig
 
-STAGES = ("segmenter", "autoencoder", "ldm")
+STAGES = ("segmenter", "autoencoder", "ldm", "preview_decoder")
 MODEL = STAGES[1:]  # the stages whose checkpoints make pictures
 
 
@@ -68,7 +69,9 @@ def _on_dataset(
     yield from _prepare(config, dataset, workers)
     if stage == "autoencoder":
         return _autoencoder(config, dataset)
-    return (yield from _ldm(config, dataset))
+    if stage == "ldm":
+        return (yield from _ldm(config, dataset))
+    return (yield from _preview_decoder(config, dataset))
 
 
 def _segmenter(config: RunConfig) -> tuple[Stage, LoopConfig]:
@@ -95,16 +98,17 @@ def stage_path(config: RunConfig, stage: str) -> Path:
 
 
 def last_checkpoint(config: RunConfig) -> Path:
-    """The checkpoint of the last stage that was trained.
+    """The checkpoint that was trained last.
 
     Raises
     ------
     EngineError
         If none was.
     """
-    for stage in reversed(MODEL):
-        if stage_path(config, stage).is_file():
-            return stage_path(config, stage)
+    paths = [stage_path(config, stage) for stage in MODEL]
+    found = [path for path in paths if path.is_file()]
+    if found:
+        return max(found, key=lambda path: path.stat().st_mtime)
     raise EngineError(
         f"The run {config.out} has no checkpoint yet. Train the stages "
         f"{', '.join(MODEL)} first, or name one with --checkpoint."
@@ -180,6 +184,18 @@ def _ldm(
         mirrored,
     )
     return stage, config.ldm.loop
+
+
+def _preview_decoder(
+    config: RunConfig, dataset: Dataset
+) -> Generator[str, None, tuple[Stage, LoopConfig]]:
+    checkpoint = load_checkpoint(stage_path(config, "ldm"))
+    # the latents are named by the autoencoder's checkpoint, which the ldm keeps
+    autoencoder = load_checkpoint(stage_path(config, "autoencoder"))
+    train_set = yield from _latents(config, autoencoder, dataset.train, False)
+    unseen = yield from _latents(config, autoencoder, dataset.held_out, False)
+    stage = PreviewStage(config.preview_decoder, checkpoint, train_set, unseen)
+    return stage, config.preview_decoder.loop
 
 
 def _latents(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from napari_brainldm.engine.diffusion import Schedule, linear, scaled_linear
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.preview import PreviewSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.notice import NOTICE
@@ -183,6 +184,8 @@ class Card:
     ----------
     grid
         The space of its pictures.
+    preview
+        The cheap decoder for live pictures, when the checkpoint brings one.
     latent_scale
         Latents are multiplied by this before diffusion (1 / SD over the training set).
     latent_centred
@@ -204,6 +207,7 @@ class Card:
     autoencoder: AutoencoderSpec | None = None
     denoiser: UNetSpec | None = None
     segmenter: SegmenterSpec | None = None
+    preview: PreviewSpec | None = None
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     latent_scale: float = 1.0
     latent_centred: bool = False

@@ -35,7 +35,7 @@ class Checkpoint:
     Attributes
     ----------
     tensors
-        float32, keyed "autoencoder.*", "denoiser.*", "segmenter.*",
+        float32, keyed "autoencoder.*", "denoiser.*", "segmenter.*", "preview.*",
         "latent.mean", "probe.*".
     sha256
         Of the file this was loaded from, hex; empty for one not yet saved.
@@ -179,7 +179,11 @@ def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
             "denoiser": card.denoiser,
             "segmenter": card.segmenter,
         }
-        parts = {name: spec.build() for name, spec in specs.items() if spec is not None}
+        parts: dict[str, nn.Module] = {
+            name: spec.build() for name, spec in specs.items() if spec is not None
+        }
+        if card.preview is not None and card.autoencoder is not None:
+            parts["preview"] = card.preview.build(card.autoencoder)
     shapes: dict[str, tuple[int, ...]] = {
         f"{part}.{key}": tuple(tensor.shape)
         for part, network in parts.items()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from napari_brainldm.engine import diffusion
+from napari_brainldm.engine import diffusion, preview
 from napari_brainldm.engine.asked import volumes_asked
 from napari_brainldm.engine.codes import Code, between
 from napari_brainldm.engine.conform import (
@@ -78,6 +78,7 @@ class Renderer:
         self._centre = checkpoint.latent_mean().to(self.compute.device)
         self._encoder: nn.Module | None = None
         self._unet: nn.Module | None = None
+        self._quick: nn.Module | None = None
         self._segmenter = segmenter
         self._scans: dict[str, Volume] = {}
         self._preparations: dict[str, Preparation] = {}
@@ -226,17 +227,58 @@ class Renderer:
         EngineError
             If the request does not fit the checkpoint, or memory runs out.
         """
+        return (yield from self._made(request, self._full))
+
+    def sketch(self, request: Request) -> Generator[Progress, None, Volume]:
+        """As `render`, but with the cheap decode at the end: a preview.
+
+        The very first picture of a checkpoint without a preview decoder is decoded in
+        full. `preview` shows what the steps on the way predict.
+        """
+        return (yield from self._made(request, self._cheap))
+
+    def _made(
+        self, request: Request, decode: Callable[[Tensor, Compute], Volume]
+    ) -> Generator[Progress, None, Volume]:
         request = self.resolve(request)
         check_sampler(request)
         compute = choose(self.compute.device, request.precision)
         try:
             latent = yield from self._sample(request, compute)
             yield Progress("decode", 0, 1)
-            return self._decode(latent, compute)
+            return decode(latent, compute)
         except (MemoryError, RuntimeError) as error:
             if not _is_memory(error):
                 raise
             raise _out_of_memory(compute) from error
+
+    def preview(self, x0: Tensor) -> Volume | None:
+        """A cheap picture of a latent met on the way, `Progress.x0`: never measured.
+
+        From the checkpoint's preview decoder; without one, from a linear map learned
+        from the first full picture, and None before there is one.
+        """
+        if self._quick is None:
+            self._quick = preview.shipped(self.checkpoint)
+            if self._quick is None:
+                return None
+            self._quick.to(self.compute.device)
+        with torch.no_grad(), self.compute.autocast():
+            picture = self._quick(self._raw(x0))
+        return self._volume(picture)
+
+    def _full(self, latent: Tensor, compute: Compute) -> Volume:
+        picture = self._decode(latent, compute)
+        self._learn_preview(latent, picture)
+        return picture
+
+    def _cheap(self, latent: Tensor, compute: Compute) -> Volume:
+        return self.preview(latent) or self._full(latent, compute)
+
+    def _learn_preview(self, latent: Tensor, picture: Volume) -> None:
+        if self._quick is None and self.card.preview is None:
+            data = torch.from_numpy(picture.data)[None, None].to(latent.device)
+            self._quick = preview.LinearMap(self._raw(latent), data)
 
     def _sample(
         self, request: Request, compute: Compute
@@ -299,10 +341,16 @@ class Renderer:
     @torch.no_grad()
     def _decode(self, latent: Tensor, compute: Compute) -> Volume:
         with compute.autocast():
-            raw = latent / self.card.latent_scale + self._centre
-            picture = self._autoencoder().decode(raw)
+            picture = self._autoencoder().decode(self._raw(latent))
+        return self._volume(picture)
+
+    def _volume(self, picture: Tensor) -> Volume:
         data = picture[0, 0].float().cpu().numpy()
         return Volume(data, self.card.grid.matrix)
+
+    def _raw(self, latent: Tensor) -> Tensor:
+        """Inverse of `_scaled`: what the autoencoder decodes."""
+        return latent / self.card.latent_scale + self._centre
 
     def _scaled(self, latent: Tensor) -> Tensor:
         """What the denoiser knows of a latent as the autoencoder gives it."""

@@ -99,10 +99,16 @@ class Desk(QObject):
         """
         if self.renderer is None or self._loading:
             return
-        name = "preview" if preview else "picture"
-        work = partial(_render, self.renderer, request)
-        receive = partial(self._on_picture_made, preview)
-        self._job.ask(Task(name, work, receive, patient=preview))
+        if preview:
+            self._job.ask(self._preview(self.renderer, request))
+        else:
+            work = partial(_render, self.renderer, request)
+            self._job.ask(Task("picture", work, self._on_picture_made))
+
+    def _preview(self, renderer: Renderer, request: Request) -> Task:
+        shown = self._on_preview_made
+        work = partial(_sketch, renderer, request)
+        return Task("preview", work, shown, patient=True, along=shown)
 
     def measure(self) -> None:
         """Segment and measure the picture shown; `measured` or `failed` tells the end.
@@ -160,17 +166,25 @@ class Desk(QObject):
         self.renderer = renderer
         self.opened.emit(renderer.card)
 
-    def _on_picture_made(self, preview: bool, picture: Picture) -> None:
-        self.picture, self.findings = None if preview else picture, None
+    def _on_preview_made(self, picture: Picture) -> None:
+        self.picture = None
+        self._show(picture)
+        self.shown.emit(picture, True)
+
+    def _on_picture_made(self, picture: Picture) -> None:
+        self.picture = picture
+        self._show(picture)
+        layers.finish(self.layer)
+        self.shown.emit(picture, False)
+        self.measure()
+
+    def _show(self, picture: Picture) -> None:
+        self.findings = None
         layers.veil(self._structures)
         layer = layers.show(self._viewer, self.layer, picture.volume, picture.record)
         if layer is not self.layer:
             self._drop_structures()  # they would lie under a new layer
         self.layer = layer
-        if not preview:
-            layers.finish(self.layer)
-        self.shown.emit(picture, preview)
-        self.measure()
 
     def _on_picture_measured(self, told: tuple[Segmenter, Findings]) -> None:
         self._segmenter, self.findings = told
@@ -217,6 +231,25 @@ def _render(renderer: Renderer, request: Request) -> Generator[Progress, None, P
     volume = yield from renderer.render(request)
     seconds = time.perf_counter() - start
     return Picture(volume, request, record(renderer, request, volume), seconds)
+
+
+def _sketch(renderer: Renderer, request: Request) -> Generator[Step, None, Picture]:
+    """A preview, with what every step predicts as news on the way."""
+    start = time.perf_counter()
+
+    def told(volume: Volume) -> Picture:
+        notes = record(renderer, request, volume) | {"Preview": True}
+        return Picture(volume, request, notes, time.perf_counter() - start)
+
+    steps = renderer.sketch(request)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as done:
+            return told(done.value)
+        seen = None if step.x0 is None else renderer.preview(step.x0)
+        news = None if seen is None else told(seen)
+        yield Tick(step.stage, step.index, step.total, news)
 
 
 def _measure(

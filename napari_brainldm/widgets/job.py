@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
@@ -39,11 +40,12 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Tick:
-    """How far a task is: step `index` of `total` in `stage`."""
+    """How far a task is: step `index` of `total` in `stage`; `news` to show by then."""
 
     stage: str
     index: int
     total: int
+    news: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +63,16 @@ class Task:
         Called with the result on the main thread.
     patient
         Whether it runs to its end although a newer task waits.
+    along
+        Called on the main thread with the `news` of its steps; of several that wait
+        there, the newest alone.
     """
 
     name: str
     work: Callable[[], Generator[Step, None, Any]]
     receive: Callable[[Any], None]
     patient: bool = False
+    along: Callable[[Any], None] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +87,11 @@ class _Outcome:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """A task at work and the flag that stops it after its current step."""
+    """A task at work, the flag that stops it after a step, its newest news."""
 
     task: Task
-    stop: threading.Event
+    stop: threading.Event = field(default_factory=threading.Event)
+    news: deque[Any] = field(default_factory=lambda: deque(maxlen=1))
 
 
 class _Wire(QObject):
@@ -146,14 +153,18 @@ class Job(QObject):
     def _start_next(self) -> None:
         if self._closed or self._run is not None or self._waiting is None:
             return
-        self._run = _Run(self._waiting, threading.Event())
+        self._run = _Run(self._waiting)
         self._waiting = None
         self.changed.emit(self._run.task.name)
         self._pool.submit(_drive, self._run, self._wire)
 
     def _on_wire_ticked(self, tick: Tick) -> None:
-        if not self._closed:
-            self.progressed.emit(tick)
+        if self._closed:
+            return
+        self.progressed.emit(tick)
+        run = self._run
+        if run is not None and run.task.along is not None and run.news:
+            run.task.along(run.news.pop())
 
     def _on_wire_ended(self, outcome: _Outcome) -> None:
         if self._closed:
@@ -217,6 +228,8 @@ def _stepped(run: _Run, steps: Generator[Step, None, Any], wire: _Wire) -> _Outc
             step = next(steps)
         except StopIteration as done:
             return _Outcome(run.task, done.value)
+        if isinstance(step, Tick) and step.news is not None:
+            run.news.append(step.news)
         wire.ticked.emit(Tick(step.stage, step.index, step.total))
     return _Outcome(run.task, stopped=True)
 

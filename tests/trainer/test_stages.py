@@ -15,15 +15,18 @@ from torch.distributions import Normal
 from torch.distributions import kl_divergence as reference_kl
 
 from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
+from napari_brainldm.engine.networks.preview import PreviewSpec
+from napari_brainldm.engine.preview import shipped
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Seed
 from tests.trainer import toys
 from tests.trainer.toys import LOOP
-from trainer.config import load_config
+from trainer.config import PreviewConfig, load_config
 from trainer.loop import Item, Training, train, trained
 from trainer.stages import features
 from trainer.stages.autoencoder import kl_divergence, middle
 from trainer.stages.features import feature_network
+from trainer.stages.preview_decoder import PreviewStage
 
 QUICK = replace(LOOP, warmup=5, ema=0.5, log_every=1, save_every=1000)
 
@@ -420,3 +423,47 @@ def test_the_papers_networks_train_a_step_and_sample(tmp_path, again):
     reports = list(train(second, loop, tmp_path / "b", False))
     assert np.isfinite(reports[-1].losses["denoising"])
     assert reports[-1].pictures["sweeps"].shape == (32, 96)
+
+
+# Preview decoder ----------------------------------------------------------------------
+
+
+def preview_stage(loop=LOOP) -> PreviewStage:
+    base = toys.autoencoder_checkpoint()
+    latents = toys.planted(12)[0]
+    return PreviewStage(
+        PreviewConfig(PreviewSpec(16, 1), loop), base, latents[:10], latents[10:]
+    )
+
+
+def test_the_preview_decoder_copies_the_full_one(tmp_path):
+    loop = replace(QUICK, steps=300, batch=2, learning_rate=5e-3)
+    stage = preview_stage(loop)
+    reports = list(train(stage, loop, tmp_path / "s", False, "cpu"))
+    losses = [r.losses["l1"] for r in reports]
+    assert np.mean(losses[-9:]) < 0.6 * np.mean(losses[:3])
+    checkpoint = trained(stage, tmp_path / "s")
+    base = toys.autoencoder_checkpoint()
+    assert all(torch.equal(checkpoint.tensors[k], v) for k, v in base.tensors.items())
+    latent = torch.from_numpy(toys.planted(12)[0][10:11])
+    with torch.no_grad():
+        full = base.autoencoder().decode(latent)
+        cheap = shipped(checkpoint)(latent)
+    assert cheap.shape == full.shape
+    assert np.corrcoef(cheap.flatten(), full.flatten())[0, 1] > 0.3
+
+
+def test_half_of_the_latents_lie_between_two():
+    stage = preview_stage()
+    drawn = [stage._draw(3, seed) for seed in range(40)]
+    own = sum(torch.equal(latent, stage.train[3]) for latent in drawn)
+    assert 10 <= own <= 30
+    low, high = stage.train.amin(0), stage.train.amax(0)
+    assert all(bool(((low <= x) & (x <= high)).all()) for x in drawn)
+
+
+def test_a_checkpoint_without_an_autoencoder_has_nothing_to_copy():
+    with pytest.raises(EngineError, match="Train the stage autoencoder"):
+        PreviewStage(
+            PreviewConfig(), toys.segmenter(), *[np.zeros((1, 2, 4, 4, 4))] * 2
+        )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +51,14 @@ def count_renders(dock: ExploreDock, monkeypatch: pytest.MonkeyPatch) -> list[Re
     """Requests that reach the renderer from now on."""
     assert dock.desk.renderer is not None
     asked: list[Request] = []
-    render = dock.desk.renderer.render
 
-    def counted(request: Request) -> Any:
+    def counted(make: Callable[[Request], Any], request: Request) -> Any:
         asked.append(request)
-        return render(request)
+        return make(request)
 
-    monkeypatch.setattr(dock.desk.renderer, "render", counted)
+    for name in ("render", "sketch"):
+        make = getattr(dock.desk.renderer, name)
+        monkeypatch.setattr(dock.desk.renderer, name, partial(counted, make))
     return asked
 
 
@@ -143,6 +145,20 @@ def test_dragging_previews_and_letting_go_renders(
     slider.setSliderDown(False)
     settle(qtbot, dock)
     assert [request.sampler.steps for request in asked] == [PREVIEW.steps, 15]
+
+
+def test_a_preview_is_shown_after_the_first_step_and_says_what_it_is(
+    qtbot: Any, dock: ExploreDock
+) -> None:
+    marks: list[bool] = []
+    dock.desk.shown.connect(
+        lambda picture, _: marks.append(picture.record.get("Preview", False))
+    )
+    age(dock).slider.setValue(80.0)
+    settle(qtbot, dock)
+    assert sum(marks) >= 2
+    assert not marks[-1]
+    assert "Preview" not in dock.desk.layer.metadata["record"]
 
 
 def test_without_live_preview_only_full_pictures_are_made(

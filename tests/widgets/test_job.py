@@ -74,6 +74,24 @@ def test_a_hundred_ticks_during_a_preview_render_it_and_the_last(
     assert results == [-1, 99]
 
 
+def test_of_news_that_wait_the_newest_alone_is_shown(qtbot: Any, job: Job) -> None:
+    free, ready, shown = threading.Event(), threading.Event(), []
+
+    def told() -> Generator[Tick, None, str]:
+        assert free.wait(10)
+        for number in range(5):
+            yield Tick("denoise", number, 5, news=number)
+        ready.set()
+        return "end"
+
+    job.ask(Task("preview", told, shown.append, along=shown.append))
+    qtbot.waitUntil(lambda: job._run is not None)
+    free.set()
+    assert ready.wait(10)  # all five are told while the main thread is away
+    wait_idle(qtbot, job)
+    assert shown == [4, "end"]
+
+
 def test_a_full_render_is_superseded_within_one_step(qtbot: Any, job: Job) -> None:
     old, new, results = Work(free=False), Work(), []
     job.ask(old.task(1, results))
