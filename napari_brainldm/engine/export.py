@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_brainldm.engine.contrast import difference
 from napari_brainldm.engine.files import write_whole, writing_into
 from napari_brainldm.engine.request import (
     Derived,
@@ -52,6 +53,15 @@ def record(renderer: Renderer, request: Request, picture: Volume) -> dict[str, A
     if isinstance(request.origin, Scan):
         plain["Scan"] = _scan_record(renderer, request.origin)
     return plain
+
+
+def derived_record(
+    renderer: Renderer, derived: Derived, picture: Volume
+) -> dict[str, Any]:
+    """As `record`, of a picture computed from several: its first request stands in."""
+    plain = record(renderer, derived.requests[0], picture)
+    del plain["Request"]
+    return plain | {"Derived": derived.to_plain()}
 
 
 def _extrapolated(renderer: Renderer, request: Request) -> list[str]:
@@ -111,13 +121,10 @@ def export_difference(
     space: str = "mni",
 ) -> Path:
     """Write the signed difference first - second, with a Derived record."""
-    first, second = pictures
-    difference = Volume(first.data - second.data, first.affine)
+    changed = difference(*pictures)
     resolved = tuple(renderer.resolve(request) for request in requests)
-    sidecar = record(renderer, requests[0], difference)
-    del sidecar["Request"]
-    sidecar["Derived"] = Derived("difference", (), resolved).to_plain()
-    placed = _in_space(renderer, requests[0].origin, difference, sidecar, space)
+    sidecar = derived_record(renderer, Derived("difference", (), resolved), changed)
+    placed = _in_space(renderer, requests[0].origin, changed, sidecar, space)
     return _write(placed, sidecar, folder, marked(_spaced(stem, space)), DESCRIPTION)
 
 
