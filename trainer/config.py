@@ -170,6 +170,8 @@ class SegmenterConfig:
     dice_steps
         Steps during which Dice counts beside cross-entropy. It finds the small
         structures, but makes them too large where the network is not sure.
+    volume
+        Weight of the relative error of volumes, see `stages.segmenter.volume_loss`.
     looks
         How far samples differ from each other.
     """
@@ -178,6 +180,7 @@ class SegmenterConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     voxel_mm: float = 2.0
     dice_steps: int = 0
+    volume: float = 0.0
     looks: Randomisation = field(default_factory=Randomisation)
 
 

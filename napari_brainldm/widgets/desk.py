@@ -19,7 +19,7 @@ from napari_brainldm.engine.request import EngineError, Request
 from napari_brainldm.engine.resources import bundled_segmenter
 from napari_brainldm.engine.segment import Segmenter
 from napari_brainldm.engine.volume import Volume
-from napari_brainldm.widgets import layers
+from napari_brainldm.widgets import layers, overlays
 from napari_brainldm.widgets.job import Job, Step, Task, Tick
 
 
@@ -115,7 +115,7 @@ class Desk(QObject):
 
         Not while anything else runs or waits: that may be a newer picture.
         """
-        if self.picture is None or self._segmenter_file is None or self.busy:
+        if self.picture is None or self._segmenter_file is None or self._job.pressing:
             return
         assert self.renderer is not None
         work = partial(
@@ -180,7 +180,7 @@ class Desk(QObject):
 
     def _show(self, picture: Picture) -> None:
         self.findings = None
-        layers.veil(self._structures)
+        overlays.veil(self._structures)
         layer = layers.show(self._viewer, self.layer, picture.volume, picture.record)
         if layer is not self.layer:
             self._drop_structures()  # they would lie under a new layer
@@ -193,13 +193,13 @@ class Desk(QObject):
         self.measured.emit(self.findings)
 
     def _label(self, findings: Findings) -> None:
-        self._structures = layers.show_structures(
+        self._structures = overlays.show_structures(
             self._viewer, self._structures, findings
         )
 
     def _drop_structures(self) -> None:
         layer, self._structures = self._structures, None
-        layers.remove(self._viewer, layer)
+        overlays.remove(self._viewer, layer)
 
     def _on_layer_removed(self, event: Any) -> None:
         # equal, not identical: napari hands plugins layers in a wrapper
@@ -208,7 +208,7 @@ class Desk(QObject):
             self.unlabelled.emit()
 
     def _on_ndisplay_changed(self, event: Any) -> None:
-        layers.suit_structures(self._structures, event.value)
+        overlays.suit_structures(self._structures, event.value)
 
 
 def _segmenter_at_hand(path: Path | None) -> tuple[Path | None, str]:

@@ -20,13 +20,23 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_brainldm.engine.asked import Findings, compare
 from napari_brainldm.engine.notice import NOTICE
+from napari_brainldm.engine.recreate import (
+    Original,
+    check_model,
+    read_sidecar,
+    verdict,
+)
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Sampler
 from napari_brainldm.engine.resources import bundled_checkpoint
 from napari_brainldm.widgets.asked_panel import AskedPanel
+from napari_brainldm.widgets.compare_panel import ComparePanel
+from napari_brainldm.widgets.comparison import Comparison
 from napari_brainldm.widgets.desk import Desk, Picture
+from napari_brainldm.widgets.history_row import HistoryRow, check_fits
 from napari_brainldm.widgets.looks import colours_of, named, sentence_label
 from napari_brainldm.widgets.request_form import RequestForm
 from napari_brainldm.widgets.status_panel import ErrorPanel, StatusPanel
@@ -65,6 +75,7 @@ class ExploreDock(QWidget):
         self._again: Callable[[], None] = self._open_bundled
         self._last = ""  # words about what ended last
         self._opening = self._opened = Path()
+        self._original: Original | None = None  # what is being re-created
         self._make_parts()
         self._lay_out()
         self._wire()
@@ -78,6 +89,9 @@ class ExploreDock(QWidget):
         self.area, self.status, self.error = QScrollArea(), StatusPanel(), ErrorPanel()
         self.asked = AskedPanel()
         self.asked.excuse_itself(self.desk.unmeasured)
+        self.past = HistoryRow()
+        self.comparison = Comparison(self._viewer, self.desk)
+        self.compare = ComparePanel(self.comparison)
         self.export, self.notice = (
             QPushButton("Export NIfTI…"),
             sentence_label("Notice"),
@@ -99,6 +113,7 @@ class ExploreDock(QWidget):
         )
         self.picker.setPlaceholderText("No checkpoint")
         self.area.setWidgetResizable(True)
+        self.area.setWidget(self._body())
         self.area.setFrameShape(QFrame.Shape.NoFrame)
         never = Qt.ScrollBarPolicy.ScrollBarAlwaysOff
         self.area.setHorizontalScrollBarPolicy(never)
@@ -109,10 +124,24 @@ class ExploreDock(QWidget):
         layout.setContentsMargins(10, 8, 10, 8)
         layout.setSpacing(8)
         layout.addLayout(model)
+        layout.addWidget(self.past)
         layout.addWidget(self.area, 1)
         below = (self.asked, self.error, self.status, self.export, self.notice)
         for part in below:
             layout.addWidget(part)
+
+    def _body(self) -> QWidget:
+        """What scrolls: the form of the checkpoint in use, and the comparison."""
+        body, self.place = QWidget(), QVBoxLayout()
+        compare = QCollapsible("Compare")
+        compare.addWidget(self.compare)
+        compare.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
+        layout = QVBoxLayout(body)
+        layout.setContentsMargins(0, 0, 6, 0)
+        layout.addLayout(self.place)
+        layout.addWidget(compare)
+        layout.addStretch(1)
+        return body
 
     def _wire(self) -> None:
         desk = self.desk
@@ -127,6 +156,10 @@ class ExploreDock(QWidget):
         self.status.cancelled.connect(self.cancel)
         self.asked.toggled.connect(desk.show_structures)
         self.error.retried.connect(lambda: self._again())
+        self.past.chosen.connect(self._on_past_chosen)
+        self.past.opened.connect(self._on_past_opened)
+        self.past.refused.connect(self.error.show_sentence)
+        self.past.add_keys(self)
         self.picker.activated.connect(self._on_picker_activated)
         self.browse.clicked.connect(self._on_browse_clicked)
         self.export.clicked.connect(self._on_export_clicked)
@@ -137,7 +170,8 @@ class ExploreDock(QWidget):
         themes = self._viewer.events.theme
         themes.connect(self._on_theme_changed)
         # the window may close in the middle of a run; the dock has no other hook
-        self.destroyed.connect(_ender(desk, themes, self._on_theme_changed))
+        gone = _ender(desk, self.comparison, themes, self._on_theme_changed)
+        self.destroyed.connect(gone)
 
     # -- checkpoint ------------------------------------------------------------
 
@@ -180,11 +214,16 @@ class ExploreDock(QWidget):
 
     def _on_desk_opened(self, card: Card) -> None:
         self._last = "Loaded"
+        self._original = None
+        self.past.clear()
+        if self.form is not None:
+            self.place.removeWidget(self.form)
+            self.form.deleteLater()
         self.form = RequestForm(card)
         self.form.moved.connect(self._on_form_moved)
         self.form.released.connect(self._on_form_released)
         self.form.set_colours(colours_of(self._viewer))
-        self.area.setWidget(self.form)
+        self.place.addWidget(self.form)
         self.asked.prepare(compare(card, Conditions()))
         self.notice.setText(card.provenance.notice)
         self._list(self._opening, card.name)
@@ -199,6 +238,20 @@ class ExploreDock(QWidget):
             return
         self.form.renew_seed()
         self._ask(self.form.request(), preview=False)
+
+    def _restore(self, request: Request) -> None:
+        """Ask for the picture of `request` itself; the controls show it rounded."""
+        if self.form is None or self.desk.renderer is None:
+            return
+        try:
+            check_fits(self.desk.renderer.card, request)
+        except EngineError as error:
+            self.error.show_sentence(str(error))
+            return
+        self.settle.stop()
+        self.form.show_request(request)
+        self._ask(request, preview=False)
+        self._again = lambda: self._restore(request)
 
     def cancel(self) -> None:
         """Stop what runs; the picture shown stays."""
@@ -229,7 +282,7 @@ class ExploreDock(QWidget):
     # -- news from the desk ----------------------------------------------------
 
     def _on_desk_changed(self, task: str) -> None:
-        self.export.setEnabled(not task and self.desk.layer is not None)
+        self.export.setEnabled(not task and self.desk.picture is not None)
         if not task:
             self.status.rest(self._last)
             self._tell_numbers()
@@ -258,6 +311,38 @@ class ExploreDock(QWidget):
         name = "Preview" if preview else "Full picture"
         steps = picture.request.sampler.steps
         self._last = f"{name}, {steps} steps, {picture.seconds:.1f} s"
+        self.compare.set_ready(not preview)
+        if not preview:
+            self.past.visit(picture.request)
+            self._judge(picture)
+
+    def _judge(self, picture: Picture) -> None:
+        """Tell whether a picture that was to be re-created came out the same."""
+        found, self._original = self._original, None
+        if found is None or found.request != picture.request:
+            return
+        assert self.desk.renderer is not None
+        words = verdict(found, picture.volume, self.desk.renderer)
+        if picture.volume.digest == found.picture_sha256:
+            self._last = words
+        else:
+            self.error.show_sentence(words)
+
+    def _on_past_chosen(self, request: Request) -> None:
+        self._original = None
+        self._restore(request)
+
+    def _on_past_opened(self, path: Path) -> None:
+        if self.desk.renderer is None:
+            return
+        try:
+            found = read_sidecar(path)
+            check_model(found, self.desk.renderer)
+        except EngineError as error:
+            self.error.show_sentence(str(error))
+            return
+        self._original = found
+        self._restore(found.request)
 
     def _on_desk_saved(self, paths: list[str]) -> None:
         self._last = f"Wrote {Path(paths[0]).name}"
@@ -272,6 +357,7 @@ class ExploreDock(QWidget):
         self.status.colours = colours
         self.error.set_colours(colours)
         self.asked.set_colours(colours)
+        self.compare.set_colours(colours)
         self.notice.setStyleSheet(f"color: {colours.faint}; font-size: 10px;")
         if self.form is not None:
             self.form.set_colours(colours)
@@ -298,13 +384,14 @@ def _told(name: str, value: float | str) -> str:
 
 
 def _ender(
-    desk: Desk, themes: Any, listener: Callable[..., None]
+    desk: Desk, comparison: Comparison, themes: Any, listener: Callable[..., None]
 ) -> Callable[[], None]:
     """What to do when the dock is gone; keeps the desk until then, not the dock."""
     listening = weakref.WeakMethod(listener)
 
     def end() -> None:
         themes.disconnect(listening())
+        comparison.close()
         desk.close()
 
     return end

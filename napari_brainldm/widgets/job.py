@@ -3,6 +3,7 @@
 The policy of live editors: what was asked last is what the user wants. One slot holds
 the newest task; a patient task (a preview) runs to its end, so that a hand that never
 rests still sees pictures; any other is stopped at its next step when a newer one waits.
+A background task (a sweep) steps aside for newer ones and goes on when they are done.
 
 A plain thread, not napari's thread_worker: that one drops every RuntimeError (and
 torch.OutOfMemoryError is one), and it replaces `warnings.showwarning` of the whole
@@ -66,6 +67,8 @@ class Task:
     along
         Called on the main thread with the `news` of its steps; of several that wait
         there, the newest alone.
+    background
+        Whether it is put off, not given up, while newer tasks run. One at a time.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Task:
     receive: Callable[[Any], None]
     patient: bool = False
     along: Callable[[Any], None] | None = None
+    background: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +87,23 @@ class _Outcome:
     value: Any = None
     error: Exception | None = None
     stopped: bool = False
+    paused: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Run:
-    """A task at work, the flag that stops it after a step, its newest news."""
+    """A task at work, flags that end or put it off after a step, its newest news."""
 
     task: Task
     stop: threading.Event = field(default_factory=threading.Event)
+    pause: threading.Event = field(default_factory=threading.Event)
     news: deque[Any] = field(default_factory=lambda: deque(maxlen=1))
+    steps: Generator[Step, None, Any] | None = None
+
+    def close(self) -> None:
+        """Free what the work holds; not while a thread is in it."""
+        if self.steps is not None:
+            self.steps.close()
 
 
 class _Wire(QObject):
@@ -114,6 +126,7 @@ class Job(QObject):
         super().__init__()
         self._waiting: Task | None = None
         self._run: _Run | None = None
+        self._behind: _Run | None = None  # in the background, not begun or put off
         self._closed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="brainldm")
         self._wire = _Wire()
@@ -126,35 +139,69 @@ class Job(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether a task runs or waits."""
-        return self._run is not None or self._waiting is not None
+        """Whether a task runs or waits, in the background or not."""
+        return self.pressing or self._run is not None or self._behind is not None
+
+    @property
+    def pressing(self) -> bool:
+        """Whether a task that is not in the background runs or waits."""
+        running = self._run is not None and not self._run.task.background
+        return running or self._waiting is not None
 
     def ask(self, task: Task) -> None:
         """Run `task` next, in place of any other that waits."""
         if self._closed:
             return
-        self._waiting = task
-        if self._run is not None and not self._run.task.patient:
-            self._run.stop.set()
+        run = self._run
+        if task.background:
+            self._give_up_background()
+            self._behind = _Run(task)
+        else:
+            self._waiting = task
+            if run is not None and run.task.background:
+                run.pause.set()
+            elif run is not None and not run.task.patient:
+                run.stop.set()
         self._asked.emit()
 
     def cancel(self) -> None:
-        """Forget the waiting task and stop the running one after its current step."""
+        """Stop what runs after its current step, and forget what waits.
+
+        A background task that was put off stays; cancelled again, it goes too.
+        """
+        if not self.pressing:
+            self._give_up_background()
         self._waiting = None
-        if self._run is not None:
+        if self._run is not None and not self._run.task.background:
             self._run.stop.set()
 
     def close(self) -> None:
         """Cancel, and call nobody back any more. Does not wait for the thread."""
         self._closed = True
         self.cancel()
+        self._give_up_background()
         self._pool.shutdown(wait=False)
 
-    def _start_next(self) -> None:
-        if self._closed or self._run is not None or self._waiting is None:
+    def _give_up_background(self) -> None:
+        """Stop the background task, whether it runs or was put off."""
+        if self._run is not None and self._run.task.background:
+            self._run.stop.set()
+        behind, self._behind = self._behind, None
+        if behind is None:
             return
-        self._run = _Run(self._waiting)
-        self._waiting = None
+        behind.close()
+        if self._run is None and self._waiting is None and not self._closed:
+            self.changed.emit("")
+
+    def _start_next(self) -> None:
+        if self._closed or self._run is not None:
+            return
+        if self._waiting is not None:
+            self._run, self._waiting = _Run(self._waiting), None
+        elif self._behind is not None:
+            self._run, self._behind = self._behind, None
+        else:
+            return
         self.changed.emit(self._run.task.name)
         self._pool.submit(_drive, self._run, self._wire)
 
@@ -169,18 +216,27 @@ class Job(QObject):
     def _on_wire_ended(self, outcome: _Outcome) -> None:
         if self._closed:
             return
-        self._run = None
+        run, self._run = self._run, None
+        if outcome.paused and run is not None:
+            self._put_off(run)
         try:
             self._deliver(outcome)
         finally:
-            if self._waiting is None:
+            if self._waiting is None and self._behind is None:
                 self.changed.emit("")
             self._start_next()
+
+    def _put_off(self, run: _Run) -> None:
+        if run.stop.is_set():  # cancelled in the meantime
+            run.close()
+            return
+        run.pause.clear()
+        self._behind = run
 
     def _deliver(self, outcome: _Outcome) -> None:
         if outcome.error is not None:
             self.failed.emit(sentence(outcome.error))
-        elif not outcome.stopped:
+        elif not outcome.stopped and not outcome.paused:
             outcome.task.receive(outcome.value)
 
 
@@ -206,11 +262,14 @@ def _drive(run: _Run, wire: _Wire) -> None:
 
 def _worked(run: _Run, wire: _Wire) -> _Outcome:
     try:
-        steps = run.task.work()
+        run.steps = run.steps or run.task.work()
+        outcome = None
         try:
-            return _stepped(run, steps, wire)
+            outcome = _stepped(run, run.steps, wire)
         finally:
-            steps.close()  # frees what the generator holds, on this thread
+            if outcome is None or not outcome.paused:
+                run.close()  # on this thread
+        return outcome
     except Exception as error:
         log.log(
             logging.INFO if isinstance(error, EngineError) else logging.ERROR,
@@ -224,6 +283,8 @@ def _worked(run: _Run, wire: _Wire) -> _Outcome:
 
 def _stepped(run: _Run, steps: Generator[Step, None, Any], wire: _Wire) -> _Outcome:
     while not run.stop.is_set():
+        if run.pause.is_set():
+            return _Outcome(run.task, paused=True)
         try:
             step = next(steps)
         except StopIteration as done:

@@ -10,18 +10,16 @@ Keys of `layer.metadata` written here:
     drawn    4 x 4 data -> world as the layer was made; tells whether a user moved it
     source   (orientation such as "LPS", affine) of the volume as it came
     record   of a synthetic picture: `engine.export.record`
-    veiled   whether structures are hidden until those of the picture shown are known
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari.layers import Image
-from napari.utils.colormaps import DirectLabelColormap
 from nibabel import orientations
 
 from napari_brainldm.engine.request import EngineError
@@ -29,46 +27,17 @@ from napari_brainldm.engine.scan_file import SUFFIXES, read_scan, save_volume
 from napari_brainldm.engine.volume import Affine, Array, Volume
 from napari_brainldm.widgets.letters import orient
 
-if TYPE_CHECKING:
-    from napari_brainldm.engine.asked import Findings
-
 AXES = ("S", "A", "R")
 UNITS = ("mm", "mm", "mm")
 LIMITS = (0.0, 1.1)
 """Contrast of synthetic pictures, fixed so that they compare; 1 is bright tissue."""
-
-OPACITY = 0.4
-"""Of the structures over the picture."""
-
-COLOURS = {
-    (2, 41): "#f5f5f540",  # white matter, faint: white would hide what is under it
-    (3, 42): "#cd3e4e",  # cortical gray matter
-    (4, 43): "#781286",  # lateral ventricle
-    (7, 46): "#dcf8a4",  # cerebellar white matter
-    (8, 47): "#e69422",  # cerebellar gray matter
-    (10, 49): "#00760e",  # thalamus
-    (11, 50): "#7abadc",  # caudate
-    (12, 51): "#ec0db0",  # putamen
-    (13, 52): "#0c30ff",  # pallidum
-    (14,): "#ccb68e",  # third and fourth ventricle
-    (16,): "#779fb0",  # brain stem
-    (17, 53): "#dcd814",  # hippocampus
-    (18, 54): "#67ffff",  # amygdala
-    (24,): "#3c3c3c",  # fluid around the brain
-    (26, 58): "#ffa500",  # accumbens
-    (28, 60): "#a52a2a",  # ventral diencephalon
-}
-"""FreeSurfer indices to the colours that readers of its segmentations know."""
-
-MANTLE = {2, 41, 3, 42, 7, 46, 8, 47, 24}
-"""What lies around the deep structures, and would hide them in 3D."""
 
 LayerTuple = tuple[Array, dict[str, Any], str]
 
 
 def layer_tuple(volume: Volume, name: str, limits: tuple[float, float]) -> LayerTuple:
     """The layer that shows `volume`: data float32 (S, A, R), keywords, "image"."""
-    data, place = _placed(volume)
+    data, place = placed(volume)
     keywords = {
         "name": name,
         "colormap": "gray",
@@ -114,7 +83,7 @@ def show(viewer: Any, layer: Any, picture: Volume, record: dict[str, Any]) -> An
     another checkpoint may have another grid: then a new layer is made.
     """
     orient(viewer)
-    if layer is None or layer not in viewer.layers or not _fits(layer, picture):
+    if layer is None or layer not in viewer.layers or not fits(layer, picture):
         data, keywords, _ = layer_tuple(picture, "Synthetic brain", LIMITS)
         layer = viewer.add_image(data, **keywords)
     else:
@@ -130,99 +99,17 @@ def finish(layer: Any) -> None:
     layer.refresh()
 
 
-def _fits(layer: Any, picture: Volume) -> bool:
+def fits(layer: Any, picture: Volume) -> bool:
+    """Whether `layer` was made for the grid of `picture`."""
     canonical = reorient(picture, "RAS")
     same_shape = layer.data.shape == canonical.data.shape[::-1]
     return same_shape and np.array_equal(layer.metadata.get("affine"), canonical.affine)
 
 
-# -- structures --------------------------------------------------------------------
-
-
-def structures_tuple(found: Findings) -> LayerTuple:
-    """The layer that shows structures: labels uint16 (S, A, R), keywords, "labels"."""
-    data, place = _placed(_label_volume(found))
-    keywords = {
-        "name": "Structures",
-        "opacity": OPACITY,
-        "colormap": colours_for(2),
-        "features": _features(found),
-    }
-    return data, keywords | place, "labels"
-
-
-def show_structures(viewer: Any, layer: Any, found: Findings) -> Any:
-    """Show the structures of the newest picture above it; returns their layer.
-
-    `layer` is None, or what an earlier call returned; its look is kept.
-    """
-    if layer is None or layer not in viewer.layers:
-        layer = _add_structures(viewer, found)
-    elif not _fits(layer, _label_volume(found)):
-        viewer.layers.remove(layer)
-        layer = _add_structures(viewer, found)
-    else:
-        layer.data = _placed(_label_volume(found))[0]
-        layer.features = _features(found)
-    layer.editable = False  # napari forgets it with every new data
-    if layer.metadata.pop("veiled", False):
-        layer.visible = True
-    return layer
-
-
-def veil(layer: Any) -> None:
-    """Hide structures that are not those of the picture shown, until they are again."""
-    if layer is not None and layer.visible:
-        layer.metadata["veiled"] = True
-        layer.visible = False
-
-
-def remove(viewer: Any, layer: Any) -> None:
-    """Take `layer` away, if it is still there; None is no layer."""
-    if layer is not None and layer in viewer.layers:
-        viewer.layers.remove(layer)
-
-
-def suit_structures(layer: Any, ndisplay: int) -> None:
-    """Let the deep structures be seen through the mantle in 3D."""
-    if layer is not None:
-        layer.colormap = colours_for(ndisplay)
-
-
-def colours_for(ndisplay: int) -> DirectLabelColormap:
-    """The colours of the structures; the mantle is clear in 3D."""
-    clear = MANTLE if ndisplay == 3 else set()
-    colours: dict[int | None, str] = {None: "transparent"}
-    for indices, colour in COLOURS.items():
-        for index in indices:
-            colours[index] = "transparent" if index in clear else colour
-    return DirectLabelColormap(color_dict=colours)
-
-
-def _add_structures(viewer: Any, found: Findings) -> Any:
-    data, keywords, _ = structures_tuple(found)
-    keywords["colormap"] = colours_for(viewer.dims.ndisplay)
-    return viewer.add_labels(data, **keywords)
-
-
-def _label_volume(found: Findings) -> Volume:
-    return Volume(found.labels, found.grid.matrix)  # type: ignore[arg-type]
-
-
-def _features(found: Findings) -> dict[str, list[Any]]:
-    """What napari's status bar says of a label: "structure" and "volume"."""
-    entries = found.legend
-    return {
-        "index": [0, *(entry.index for entry in entries)],
-        "structure": ["background", *(entry.name for entry in entries)],
-        "volume": [None, *(f"{entry.ml:.1f} ml" for entry in entries)],
-    }
-
-
 # -- geometry ----------------------------------------------------------------------
 
 
-def _placed(volume: Volume) -> tuple[Any, dict[str, Any]]:
+def placed(volume: Volume) -> tuple[Any, dict[str, Any]]:
     """Voxels (S, A, R) of any type, and the keywords that put a layer in its place."""
     canonical = reorient(volume, "RAS")
     straight = _straight(canonical)

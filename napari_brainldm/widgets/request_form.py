@@ -156,6 +156,21 @@ class RequestForm(QWidget):
             guidance=self.sampler.guidance.value(),
         )
 
+    def show_request(self, request: Request) -> None:
+        """Show what `request` asks for, without a signal; it must start from a seed."""
+        assert isinstance(request.origin, Seed)
+        for name, value in request.conditions.as_dict().items():
+            self.rows[name].set_value(value)
+        advanced = self.sampler
+        parts = self.seed.box, advanced.sampler, advanced.steps, advanced.guidance
+        blocked = [part.blockSignals(True) for part in parts]
+        self.seed.box.setValue(min(request.origin.value, LAST_SEED))
+        advanced.sampler.setCurrentText(request.sampler.name)
+        advanced.steps.setValue(request.sampler.steps)
+        advanced.guidance.setValue(request.guidance)
+        for part, before in zip(parts, blocked, strict=True):
+            part.blockSignals(before)
+
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""
         for row in self.rows.values():
@@ -175,11 +190,10 @@ class RequestForm(QWidget):
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 6, 0)
+        layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
         for row in self.rows.values():
             layout.addWidget(row)
         layout.addWidget(self.seed)
         layout.addWidget(self.reset)
         layout.addWidget(self.advanced)
-        layout.addStretch(1)

@@ -24,7 +24,7 @@ from trainer.data.randomise import (
 )
 from trainer.data.template import TemplatePack, build_template
 from trainer.loop import Item, train, trained
-from trainer.stages.segmenter import UNSEEN, SegmenterStage, overlap
+from trainer.stages.segmenter import UNSEEN, SegmenterStage, overlap, volume_loss
 
 PLAIN = Randomisation(
     lesions=0.0,
@@ -153,6 +153,15 @@ def test_the_loss_is_least_at_the_truth(pack):
     for wrong in (m.roll(1, dims=2), 0.9 * m + 0.1 / m.shape[1]):
         for name, value in running.losses(wrong.clamp(min=1e-6).log(), m, 0).items():
             assert float(value) > float(early[name])
+
+
+def test_the_volume_loss_is_the_error_of_what_is_measured(pack):
+    m = draw_sample(pack, PLAIN, 0).memberships[None]
+    m = torch.nn.functional.one_hot(m.argmax(1), m.shape[1]).movedim(-1, 1).float()
+    assert float(volume_loss(m.clamp(min=1e-9).log(), m)) < 1e-3
+    wrong = torch.zeros_like(m)
+    wrong[:, 0] = 1  # everything is background: every structure is missed whole
+    assert float(volume_loss(20 * wrong, m)) == pytest.approx(1.0)
 
 
 def test_no_sample_for_training_is_one_for_judging(pack):

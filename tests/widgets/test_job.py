@@ -27,6 +27,10 @@ class Work:
     def task(self, number: int, results: list[int], patient: bool = False) -> Task:
         return Task("picture", lambda: self._run(number), results.append, patient)
 
+    def background(self, number: int, results: list[int]) -> Task:
+        work = lambda: self._run(number)  # noqa: E731
+        return Task("sweep", work, results.append, background=True)
+
     def _run(self, number: int) -> Generator[Tick, None, int]:
         self.started.append(number)
         try:
@@ -90,6 +94,72 @@ def test_of_news_that_wait_the_newest_alone_is_shown(qtbot: Any, job: Job) -> No
     assert ready.wait(10)  # all five are told while the main thread is away
     wait_idle(qtbot, job)
     assert shown == [4, "end"]
+
+
+def begin(qtbot: Any, job: Job, work: Work, task: Task) -> None:
+    """Start `task` and let it take three steps."""
+    job.ask(task)
+    work.gate.release(3)
+    qtbot.waitUntil(lambda: work.steps == 3)
+
+
+def test_a_background_task_steps_aside_and_goes_on(qtbot: Any, job: Job) -> None:
+    sweep, picture, results = Work(free=False), Work(), []
+    names: list[str] = []
+    job.changed.connect(names.append)
+    begin(qtbot, job, sweep, sweep.background(1, results))
+    job.ask(picture.task(2, results))
+    assert job.pressing
+    sweep.gate.release(1)  # the step it is in
+    qtbot.waitUntil(lambda: results == [2])
+    assert not sweep.closed
+    sweep.gate.release(10**6)
+    wait_idle(qtbot, job)
+    assert results == [2, 1]
+    assert (sweep.started, sweep.steps) == ([1], STEPS)  # begun once, no step twice
+    assert names == ["sweep", "picture", "sweep", ""]
+
+
+def test_a_background_task_goes_when_another_comes(qtbot: Any, job: Job) -> None:
+    old, new, results = Work(free=False), Work(), []
+    begin(qtbot, job, old, old.background(1, results))
+    job.ask(new.background(2, results))
+    old.gate.release(10**6)
+    wait_idle(qtbot, job)
+    assert old.closed
+    assert results == [2]
+
+
+def test_cancel_takes_the_picture_first_and_then_the_sweep(
+    qtbot: Any, job: Job
+) -> None:
+    sweep, picture, results = Work(free=False), Work(free=False), []
+    begin(qtbot, job, sweep, sweep.background(1, results))
+    job.ask(picture.task(2, results))
+    sweep.gate.release(1)
+    qtbot.waitUntil(lambda: picture.started == [2])
+    job.cancel()
+    picture.gate.release(10**6)
+    sweep.gate.release(2)
+    qtbot.waitUntil(lambda: sweep.steps >= 5)
+    assert picture.closed
+    assert not sweep.closed
+    job.cancel()
+    sweep.gate.release(10**6)
+    wait_idle(qtbot, job)
+    assert sweep.closed
+    assert results == []
+
+
+def test_closing_frees_what_was_put_off(qtbot: Any, job: Job) -> None:
+    sweep, picture, results = Work(free=False), Work(free=False), []
+    begin(qtbot, job, sweep, sweep.background(1, results))
+    job.ask(picture.task(2, results))
+    sweep.gate.release(1)
+    qtbot.waitUntil(lambda: picture.started == [2])
+    job.close()
+    assert sweep.closed
+    picture.gate.release(10**6)
 
 
 def test_a_full_render_is_superseded_within_one_step(qtbot: Any, job: Job) -> None:

@@ -19,7 +19,7 @@ from napari_brainldm.engine.renderer import Progress
 from napari_brainldm.engine.request import EngineError, Request
 from napari_brainldm.engine.segment import Segmenter
 from napari_brainldm.widgets import desk as desk_module
-from napari_brainldm.widgets import layers
+from napari_brainldm.widgets import layers, overlays
 from napari_brainldm.widgets.asked_panel import AskedPanel, signed, told
 from napari_brainldm.widgets.explore import PREVIEW, ExploreDock
 from tests.widgets.conftest import settle
@@ -460,9 +460,9 @@ def test_deep_structures_are_seen_through_the_mantle_in_3d(dock: ExploreDock) ->
 
 def test_every_structure_has_a_colour(dock: ExploreDock) -> None:
     assert dock.desk.findings is not None
-    coloured = {index for indices in layers.COLOURS for index in indices}
+    coloured = {index for indices in overlays.COLOURS for index in indices}
     assert {entry.index for entry in dock.desk.findings.legend} == coloured
-    assert len(set(layers.COLOURS.values())) == len(layers.COLOURS)
+    assert len(set(overlays.COLOURS.values())) == len(overlays.COLOURS)
 
 
 # -- the panel by itself -----------------------------------------------------------

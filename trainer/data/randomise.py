@@ -84,7 +84,7 @@ class Randomisation:
         how much of a voxel each structure fills, which blurred ones do not.
     """
 
-    ventricles: Range = (-2.5, 5.0)
+    ventricles: Range = (-2.5, 6.0)
     csf: Range = (-1.0, 6.0)
     hippocampus: Range = (-1.2, 0.4)
     structure: float = 0.3

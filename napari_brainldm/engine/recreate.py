@@ -1,0 +1,94 @@
+"""A picture made again from its sidecar, and whether it came out the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_brainldm.engine.export import versions
+from napari_brainldm.engine.request import EngineError, Request, request_from_plain
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_brainldm.engine.renderer import Renderer
+    from napari_brainldm.engine.volume import Volume
+
+
+@dataclass(frozen=True)
+class Original:
+    """What a sidecar tells of its picture.
+
+    Attributes
+    ----------
+    request
+        What was asked for.
+    checkpoint_name, checkpoint_sha256
+        The model that answered.
+    picture_sha256
+        `Volume.digest` of the picture.
+    device, versions
+        Where and with what it was made.
+    """
+
+    request: Request
+    checkpoint_name: str
+    checkpoint_sha256: str
+    picture_sha256: str
+    device: str
+    versions: tuple[tuple[str, str], ...]
+
+
+def read_sidecar(path: Path) -> Original:
+    """The picture that the sidecar at `path` (.json) describes.
+
+    Raises
+    ------
+    EngineError
+        If it is no sidecar of one picture made by this program.
+    """
+    try:
+        return original(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EngineError(
+            f"{path.name} is not the sidecar of a picture of this program ({error!r})."
+            " Choose the .json that lies beside an exported picture."
+        ) from error
+
+
+def original(plain: dict[str, Any]) -> Original:
+    """From a record as `export.record` makes it; KeyError or TypeError on others."""
+    return Original(
+        request_from_plain(plain["Request"]),
+        str(plain["Checkpoint"]["name"]),
+        str(plain["Checkpoint"]["sha256"]),
+        str(plain["PictureSha256"]),
+        str(plain["Device"]),
+        tuple(sorted((str(k), str(v)) for k, v in plain["Versions"].items())),
+    )
+
+
+def check_model(found: Original, renderer: Renderer) -> None:
+    """Raise EngineError unless `renderer` holds the model of `found`."""
+    if found.checkpoint_sha256 != renderer.checkpoint.sha256:
+        raise EngineError(
+            f"The picture was made by {found.checkpoint_name} (sha256 "
+            f"{found.checkpoint_sha256[:12]}...), not by the checkpoint in use. "
+            "Open that checkpoint first."
+        )
+
+
+def verdict(found: Original, picture: Volume, renderer: Renderer) -> str:
+    """One sentence: the same bits, or what differs between then and now."""
+    if picture.digest == found.picture_sha256:
+        return "Re-created: the same voxels, bit for bit."
+    now = dict(sorted({**versions(), "device": renderer.compute.device}.items()))
+    then = {**dict(found.versions), "device": found.device}
+    changed = [
+        f"{name} {then.get(name, 'unknown')} then, {now[name]} now"
+        for name in now
+        if then.get(name) != now[name]
+    ]
+    why = "; ".join(changed) or "the same versions and device: the sidecar was edited"
+    return f"Re-created, but not the same voxels ({why})."

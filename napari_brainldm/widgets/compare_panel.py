@@ -1,0 +1,103 @@
+"""Pin a picture as reference; see what later ones change against it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_brainldm.widgets.looks import (
+    DARK,
+    Colours,
+    named,
+    sentence_label,
+    set_style,
+)
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.request import Request
+    from napari_brainldm.widgets.comparison import Comparison
+
+FLICKER_KEY = "Alt-F"
+NOTHING = "Pin a picture to see what the next ones change against it."
+OTHER_NOISE = "⚠ Other noise than the reference: part of the difference is the noise's."
+
+
+class ComparePanel(QWidget):
+    """The buttons of a `Comparison`."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__()
+        self.comparison = comparison
+        self.colours = DARK
+        self.pin, self.unpin = QPushButton("Pin as reference"), QPushButton("Unpin")
+        self.difference = QCheckBox("Show the difference")
+        self.beside = QCheckBox("Side by side")
+        self.flicker = QPushButton("Flicker")
+        self.words = sentence_label("Reference")
+        self.difference.setChecked(True)
+        self._explain()
+        self._lay_out()
+        self.pin.clicked.connect(comparison.pin)
+        self.unpin.clicked.connect(lambda: comparison.unpin())
+        self.difference.toggled.connect(comparison.show_difference)
+        self.beside.toggled.connect(comparison.show_beside)
+        self.flicker.clicked.connect(comparison.flicker)
+        comparison.changed.connect(self._on_comparison_changed)
+        self._on_comparison_changed()
+
+    def set_colours(self, colours: Colours) -> None:
+        """Follow the theme."""
+        self.colours = colours
+        self._on_comparison_changed()
+
+    def set_ready(self, ready: bool) -> None:
+        """Whether a final picture is shown that can be pinned."""
+        self.pin.setEnabled(ready)
+
+    def _on_comparison_changed(self) -> None:
+        pinned = self.comparison.pinned
+        for control in (self.unpin, self.difference, self.beside, self.flicker):
+            control.setEnabled(pinned is not None)
+        if pinned is None and self.beside.isChecked():
+            self.beside.setChecked(False)
+        same = self.comparison.same_noise
+        text = NOTHING if pinned is None else f"Reference: {told(pinned.request)}"
+        self.words.setText(text if same else f"{text}\n{OTHER_NOISE}")
+        colour = self.colours.faint if same else self.colours.warning
+        set_style(self.words, f"color: {colour}; font-size: 10px;")
+
+    def _explain(self) -> None:
+        tip = "Keep this picture; later ones show what they change against it"
+        named(self.pin, "Pin as reference", tip)
+        named(self.unpin, "Unpin the reference", "Forget the reference")
+        tip = "Picture minus reference over the picture: blue is less, red is more"
+        named(self.difference, "Show the difference", tip)
+        tip = "Reference and picture in two views that move together"
+        named(self.beside, "Side by side", tip)
+        tip = f"Swap reference and picture in the same place ({FLICKER_KEY})"
+        named(self.flicker, "Flicker", tip)
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        rows = (self.pin, self.unpin), (self.beside, self.flicker)
+        first, second = QHBoxLayout(), QHBoxLayout()
+        for row, parts in zip((first, second), rows, strict=True):
+            for part in parts:
+                row.addWidget(part, 1)
+        layout.addLayout(first)
+        layout.addWidget(self.difference)
+        layout.addLayout(second)
+        layout.addWidget(self.words)
+
+
+def told(request: Request) -> str:
+    """The conditions and origin of `request` in a line."""
+    words = [f"{name} {_short(v)}" for name, v in request.conditions.values]
+    seed = getattr(request.origin, "value", None)
+    return ", ".join([*words, f"seed {seed}"] if seed is not None else words)
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"

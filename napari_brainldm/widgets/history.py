@@ -1,0 +1,55 @@
+"""Undo and redo over requests: plain values, no Qt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.request import Request
+
+MOST = 200
+"""Requests remembered; the oldest are forgotten."""
+
+
+class History:
+    """The final pictures asked for, in order, and where in them we are."""
+
+    def __init__(self) -> None:
+        self._requests: list[Request] = []
+        self._place = -1
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an earlier request."""
+        return self._place > 0
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a later request."""
+        return self._place < len(self._requests) - 1
+
+    def visit(self, request: Request) -> None:
+        """Remember `request` as the newest; what was undone is forgotten.
+
+        The same request again changes nothing.
+        """
+        if self._requests and self._requests[self._place] == request:
+            return
+        self._requests = [*self._requests[: self._place + 1], request][-MOST:]
+        self._place = len(self._requests) - 1
+
+    def undo(self) -> Request | None:
+        """Step back; None at the first."""
+        return self._step(-1) if self.can_undo else None
+
+    def redo(self) -> Request | None:
+        """Step forward; None at the last."""
+        return self._step(1) if self.can_redo else None
+
+    def clear(self) -> None:
+        """Forget everything: another checkpoint understands other requests."""
+        self._requests, self._place = [], -1
+
+    def _step(self, by: int) -> Request:
+        self._place += by
+        return self._requests[self._place]

@@ -1,0 +1,262 @@
+"""Layers over and beside the picture: structures, comparisons, sweeps, maps.
+
+They lie where the picture lies; `layers` alone knows how that is.
+
+Keys of `layer.metadata` written here:
+
+    record   of a picture or of what was computed from several: `engine.export`
+    veiled   whether it is hidden until what it shows is that of the picture again
+    film, captions  of a sweep
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.colormaps import Colormap, DirectLabelColormap
+
+from napari_brainldm.engine.volume import Array, Volume
+from napari_brainldm.widgets.layers import (
+    AXES,
+    LIMITS,
+    UNITS,
+    LayerTuple,
+    fits,
+    layer_tuple,
+    placed,
+    reorient,
+)
+from napari_brainldm.widgets.letters import orient
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.asked import Findings
+    from napari_brainldm.engine.sweep import Film
+
+CHANGE = 99.9
+"""Percentile of the absolute difference that gets full colour, when first shown."""
+
+LEAST_CHANGE = 0.05
+"""Differences below this share of bright tissue never get full colour."""
+
+OPACITY = 0.4
+"""Of the structures over the picture."""
+
+DIVERGING = Colormap(
+    [
+        [0.0, 0.25, 1.0, 0.9],
+        [0.3, 0.6, 1.0, 0.5],
+        [1.0, 1.0, 1.0, 0.0],
+        [1.0, 0.6, 0.3, 0.5],
+        [1.0, 0.1, 0.0, 0.9],
+    ],
+    name="brainldm-change",
+    display_name="change",
+)
+"""Blue to clear to red: where nothing changed the picture shows through."""
+
+COLOURS = {
+    (2, 41): "#f5f5f540",  # white matter, faint: white would hide what is under it
+    (3, 42): "#cd3e4e",  # cortical gray matter
+    (4, 43): "#781286",  # lateral ventricle
+    (7, 46): "#dcf8a4",  # cerebellar white matter
+    (8, 47): "#e69422",  # cerebellar gray matter
+    (10, 49): "#00760e",  # thalamus
+    (11, 50): "#7abadc",  # caudate
+    (12, 51): "#ec0db0",  # putamen
+    (13, 52): "#0c30ff",  # pallidum
+    (14,): "#ccb68e",  # third and fourth ventricle
+    (16,): "#779fb0",  # brain stem
+    (17, 53): "#dcd814",  # hippocampus
+    (18, 54): "#67ffff",  # amygdala
+    (24,): "#3c3c3c",  # fluid around the brain
+    (26, 58): "#ffa500",  # accumbens
+    (28, 60): "#a52a2a",  # ventral diencephalon
+}
+"""FreeSurfer indices to the colours that readers of its segmentations know."""
+
+MANTLE = {2, 41, 3, 42, 7, 46, 8, 47, 24}
+"""What lies around the deep structures, and would hide them in 3D."""
+
+
+# -- comparison --------------------------------------------------------------------
+
+
+def show_reference(
+    viewer: Any, layer: Any, picture: Volume, record: dict[str, Any]
+) -> Any:
+    """Show a pinned picture in a layer of its own, under all others; returns it."""
+    if layer is not None and layer in viewer.layers:
+        return layer
+    data, keywords, _ = layer_tuple(picture, "Reference", LIMITS)
+    layer = viewer.add_image(data, **keywords)
+    layer.metadata["record"] = record
+    viewer.layers.move(viewer.layers.index(layer), 0)
+    return layer
+
+
+def show_difference(
+    viewer: Any, layer: Any, change: Volume, record: dict[str, Any]
+) -> Any:
+    """Show a signed difference over the picture: blue below 0, red above; returns it.
+
+    The limits are symmetric and stay as they were first found, or as the user set
+    them, so that differences compare.
+    """
+    if layer is None or layer not in viewer.layers or not fits(layer, change):
+        remove(viewer, layer)
+        data, keywords, _ = layer_tuple(change, "Difference", _symmetric(change.data))
+        keywords |= {"colormap": DIVERGING, "blending": "translucent"}
+        layer = viewer.add_image(data, **keywords | {"rendering": "translucent"})
+    else:
+        np.copyto(layer.data, reorient(change, "RAS").data.T)
+        layer.refresh()
+    layer.metadata["record"] = record
+    if layer.metadata.pop("veiled", False):
+        layer.visible = True
+    return layer
+
+
+def _symmetric(data: Array) -> tuple[float, float]:
+    top = max(float(np.percentile(np.abs(data), CHANGE)), LEAST_CHANGE)
+    return -top, top
+
+
+# -- several pictures --------------------------------------------------------------
+
+
+def show_film(viewer: Any, film: Film, units: Sequence[str]) -> Any:
+    """Show a sweep as one layer with its axes before (S, A, R); returns it.
+
+    Frames of numbers lie at their values, so that napari's sliders show these; `units`
+    are those of the axes.
+    """
+    orient(viewer)
+    frames = [placed(picture) for picture in film.pictures]
+    data = np.stack([one for one, _ in frames]).astype(np.float32)
+    keywords = dict(layer_tuple(film.pictures[0], "", LIMITS)[1])
+    counts = [len(axis.values) for axis in film.axes]
+    steps, starts = zip(*(_spacing(axis.values) for axis in film.axes), strict=True)
+    keywords |= {
+        "name": "Sweep: " + " x ".join(axis.name for axis in film.axes),
+        "scale": (*steps, *keywords["scale"]),
+        "translate": (*starts, *keywords["translate"]),
+        "axis_labels": (*(axis.name for axis in film.axes), *AXES),
+        "units": (*(known_unit(unit) for unit in units), *UNITS),
+        "metadata": {"film": film.record.to_plain(), "captions": film.captions},
+    }
+    return viewer.add_image(data.reshape(*counts, *data.shape[1:]), **keywords)
+
+
+def _spacing(values: Sequence[Any]) -> tuple[float, float]:
+    """Step and start of an axis of a layer; categories are counted."""
+    numbers = [v for v in values if isinstance(v, float)]
+    if len(numbers) < 2 or numbers[1] <= numbers[0]:
+        return 1.0, 0.0  # napari's axes only grow
+    return numbers[1] - numbers[0], numbers[0]
+
+
+def known_unit(unit: str) -> str:
+    """`unit` as napari knows it; "pixel" for what it does not, and for categories."""
+    return {"years": "year", "ml": "milliliter"}.get(unit, "pixel")
+
+
+def show_map(viewer: Any, layer: Any, name: str, picture: Volume, signed: bool) -> Any:
+    """Show a map computed from several pictures in a layer called `name`."""
+    limits = (
+        _symmetric(picture.data) if signed else (0.0, float(picture.data.max()) or 1.0)
+    )
+    if layer is None or layer not in viewer.layers or not fits(layer, picture):
+        remove(viewer, layer)
+        data, keywords, _ = layer_tuple(picture, name, limits)
+        keywords["colormap"] = DIVERGING if signed else "magma"
+        keywords["blending"] = "translucent" if signed else "translucent_no_depth"
+        return viewer.add_image(data, **keywords)
+    np.copyto(layer.data, reorient(picture, "RAS").data.T)
+    layer.contrast_limits = limits
+    layer.refresh()
+    return layer
+
+
+# -- structures --------------------------------------------------------------------
+
+
+def structures_tuple(found: Findings) -> LayerTuple:
+    """The layer that shows structures: labels uint16 (S, A, R), keywords, "labels"."""
+    data, place = placed(_label_volume(found))
+    keywords = {
+        "name": "Structures",
+        "opacity": OPACITY,
+        "colormap": colours_for(2),
+        "features": _features(found),
+    }
+    return data, keywords | place, "labels"
+
+
+def show_structures(viewer: Any, layer: Any, found: Findings) -> Any:
+    """Show the structures of the newest picture above it; returns their layer.
+
+    `layer` is None, or what an earlier call returned; its look is kept.
+    """
+    if layer is None or layer not in viewer.layers:
+        layer = _add_structures(viewer, found)
+    elif not fits(layer, _label_volume(found)):
+        viewer.layers.remove(layer)
+        layer = _add_structures(viewer, found)
+    else:
+        layer.data = placed(_label_volume(found))[0]
+        layer.features = _features(found)
+    layer.editable = False  # napari forgets it with every new data
+    if layer.metadata.pop("veiled", False):
+        layer.visible = True
+    return layer
+
+
+def veil(layer: Any) -> None:
+    """Hide structures that are not those of the picture shown, until they are again."""
+    if layer is not None and layer.visible:
+        layer.metadata["veiled"] = True
+        layer.visible = False
+
+
+def remove(viewer: Any, layer: Any) -> None:
+    """Take `layer` away, if it is still there; None is no layer."""
+    if layer is not None and layer in viewer.layers:
+        viewer.layers.remove(layer)
+
+
+def suit_structures(layer: Any, ndisplay: int) -> None:
+    """Let the deep structures be seen through the mantle in 3D."""
+    if layer is not None:
+        layer.colormap = colours_for(ndisplay)
+
+
+def colours_for(ndisplay: int) -> DirectLabelColormap:
+    """The colours of the structures; the mantle is clear in 3D."""
+    clear = MANTLE if ndisplay == 3 else set()
+    colours: dict[int | None, str] = {None: "transparent"}
+    for indices, colour in COLOURS.items():
+        for index in indices:
+            colours[index] = "transparent" if index in clear else colour
+    return DirectLabelColormap(color_dict=colours)
+
+
+def _add_structures(viewer: Any, found: Findings) -> Any:
+    data, keywords, _ = structures_tuple(found)
+    keywords["colormap"] = colours_for(viewer.dims.ndisplay)
+    return viewer.add_labels(data, **keywords)
+
+
+def _label_volume(found: Findings) -> Volume:
+    return Volume(found.labels, found.grid.matrix)  # type: ignore[arg-type]
+
+
+def _features(found: Findings) -> dict[str, list[Any]]:
+    """What napari's status bar says of a label: "structure" and "volume"."""
+    entries = found.legend
+    return {
+        "index": [0, *(entry.index for entry in entries)],
+        "structure": ["background", *(entry.name for entry in entries)],
+        "volume": [None, *(f"{entry.ml:.1f} ml" for entry in entries)],
+    }
