@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,14 @@ class Desk(QObject):
         volume = layers.volume_of(self.layer)  # a copy: the layer may go on changing
         work = partial(_save, volume, dict(self.layer.metadata["record"]), path)
         self._job.ask(Task("save", work, self.saved.emit, patient=True))
+
+    def run(self, task: Task) -> None:
+        """Do other long work in the one worker."""
+        self._job.ask(task)
+
+    def background(self, task: Task) -> None:
+        """Do other long work whenever no newer picture is asked for."""
+        self._job.ask(replace(task, background=True))
 
     def cancel(self) -> None:
         """Stop after the current step and forget what waits."""

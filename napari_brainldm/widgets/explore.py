@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QFrame,
-    QHBoxLayout,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -33,18 +31,25 @@ from napari_brainldm.engine.recreate import (
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Sampler
 from napari_brainldm.engine.resources import bundled_checkpoint
 from napari_brainldm.widgets.asked_panel import AskedPanel
+from napari_brainldm.widgets.checkpoint_row import CheckpointRow
 from napari_brainldm.widgets.compare_panel import ComparePanel
 from napari_brainldm.widgets.comparison import Comparison
 from napari_brainldm.widgets.desk import Desk, Picture
 from napari_brainldm.widgets.history_row import HistoryRow, check_fits
 from napari_brainldm.widgets.looks import colours_of, named, sentence_label
 from napari_brainldm.widgets.request_form import RequestForm
+from napari_brainldm.widgets.series import Series
 from napari_brainldm.widgets.status_panel import ErrorPanel, StatusPanel
+from napari_brainldm.widgets.sweep_panel import SeedsPanel, SweepPanel
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.sweep import Axis, Film
 
 PREVIEW = Sampler("dpm++2m", 4)
+BACKGROUND = ("sweep", "seeds")
+"""Tasks during which the rest of the dock can be used."""
+
 SETTLE_MS = 350
 """After this long without a change, the full picture is made."""
 
@@ -74,7 +79,7 @@ class ExploreDock(QWidget):
         self.form: RequestForm | None = None
         self._again: Callable[[], None] = self._open_bundled
         self._last = ""  # words about what ended last
-        self._opening = self._opened = Path()
+        self._opening = Path()
         self._original: Original | None = None  # what is being re-created
         self._make_parts()
         self._lay_out()
@@ -85,13 +90,15 @@ class ExploreDock(QWidget):
     # -- parts -----------------------------------------------------------------
 
     def _make_parts(self) -> None:
-        self.picker, self.browse = QComboBox(), QPushButton("Open…")
+        self.models = CheckpointRow()
         self.area, self.status, self.error = QScrollArea(), StatusPanel(), ErrorPanel()
         self.asked = AskedPanel()
         self.asked.excuse_itself(self.desk.unmeasured)
         self.past = HistoryRow()
         self.comparison = Comparison(self._viewer, self.desk)
         self.compare = ComparePanel(self.comparison)
+        self.series = Series(self._viewer, self.desk)
+        self.sweeps, self.seeds = SweepPanel(), SeedsPanel()
         self.export, self.notice = (
             QPushButton("Export NIfTI…"),
             sentence_label("Notice"),
@@ -101,29 +108,20 @@ class ExploreDock(QWidget):
         self.settle = QTimer(self)
         self.settle.setSingleShot(True)
         self.settle.setInterval(SETTLE_MS)
-        named(self.picker, "Checkpoint", "The generative model in use")
-        named(self.browse, "Open a checkpoint", "Load another .safetensors checkpoint")
         tip = "Write the picture shown as NIfTI, marked synthetic, with a JSON sidecar"
         named(self.export, "Export NIfTI", tip)
 
     def _lay_out(self) -> None:
         self.area.setMinimumWidth(290)  # room for the five columns of the numbers
-        self.picker.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.picker.setPlaceholderText("No checkpoint")
         self.area.setWidgetResizable(True)
         self.area.setWidget(self._body())
         self.area.setFrameShape(QFrame.Shape.NoFrame)
         never = Qt.ScrollBarPolicy.ScrollBarAlwaysOff
         self.area.setHorizontalScrollBarPolicy(never)
-        model = QHBoxLayout()
-        model.addWidget(self.picker, 1)
-        model.addWidget(self.browse)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 8, 10, 8)
         layout.setSpacing(8)
-        layout.addLayout(model)
+        layout.addWidget(self.models)
         layout.addWidget(self.past)
         layout.addWidget(self.area, 1)
         below = (self.asked, self.error, self.status, self.export, self.notice)
@@ -131,15 +129,21 @@ class ExploreDock(QWidget):
             layout.addWidget(part)
 
     def _body(self) -> QWidget:
-        """What scrolls: the form of the checkpoint in use, and the comparison."""
+        """What scrolls: the form of the checkpoint in use, and what else it can do."""
         body, self.place = QWidget(), QVBoxLayout()
-        compare = QCollapsible("Compare")
-        compare.addWidget(self.compare)
-        compare.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
         layout = QVBoxLayout(body)
         layout.setContentsMargins(0, 0, 6, 0)
         layout.addLayout(self.place)
-        layout.addWidget(compare)
+        parts = {
+            "Compare": self.compare,
+            "Sweep": self.sweeps,
+            "Spread over seeds": self.seeds,
+        }
+        for title, part in parts.items():
+            section = QCollapsible(title)
+            section.addWidget(part)
+            section.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
+            layout.addWidget(section)
         layout.addStretch(1)
         return body
 
@@ -160,8 +164,13 @@ class ExploreDock(QWidget):
         self.past.opened.connect(self._on_past_opened)
         self.past.refused.connect(self.error.show_sentence)
         self.past.add_keys(self)
-        self.picker.activated.connect(self._on_picker_activated)
-        self.browse.clicked.connect(self._on_browse_clicked)
+        self.models.chosen.connect(self.open)
+        self.sweeps.asked.connect(self._on_sweep_asked)
+        self.sweeps.writing.connect(self.series.write)
+        self.seeds.asked.connect(self._on_seeds_asked)
+        self.seeds.sureness.connect(self.series.set_least)
+        self.series.swept.connect(self._on_series_swept)
+        self.series.spreading.connect(self._on_series_spreading)
         self.export.clicked.connect(self._on_export_clicked)
         self.settle.timeout.connect(self._on_settle_timeout)
         escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
@@ -170,8 +179,8 @@ class ExploreDock(QWidget):
         themes = self._viewer.events.theme
         themes.connect(self._on_theme_changed)
         # the window may close in the middle of a run; the dock has no other hook
-        gone = _ender(desk, self.comparison, themes, self._on_theme_changed)
-        self.destroyed.connect(gone)
+        parts = desk, self.comparison, self.series
+        self.destroyed.connect(_ender(parts, themes, self._on_theme_changed))
 
     # -- checkpoint ------------------------------------------------------------
 
@@ -190,28 +199,6 @@ class ExploreDock(QWidget):
             self.error.show_sentence(str(error))
             self.status.rest("No checkpoint")
 
-    def _list(self, path: Path, name: str) -> None:
-        """Show the loaded checkpoint in the picker, once."""
-        if self.picker.findData(str(path)) < 0:
-            self.picker.addItem(name, str(path))
-        self._opened = path
-        self._show_opened()
-
-    def _show_opened(self) -> None:
-        """Let the picker say what is in use, whatever was tried."""
-        self.picker.setCurrentIndex(self.picker.findData(str(self._opened)))
-        self.picker.setToolTip(f"The generative model in use: {self._opened}")
-
-    def _on_picker_activated(self, place: int) -> None:
-        self.open(Path(self.picker.itemData(place)))
-
-    def _on_browse_clicked(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(
-            self, "Open a checkpoint", "", "Checkpoints (*.safetensors)"
-        )
-        if name:
-            self.open(Path(name))
-
     def _on_desk_opened(self, card: Card) -> None:
         self._last = "Loaded"
         self._original = None
@@ -226,7 +213,8 @@ class ExploreDock(QWidget):
         self.place.addWidget(self.form)
         self.asked.prepare(compare(card, Conditions()))
         self.notice.setText(card.provenance.notice)
-        self._list(self._opening, card.name)
+        self.sweeps.prepare(card)
+        self.models.add(self._opening, card.name)
         self.ask()
 
     # -- pictures --------------------------------------------------------------
@@ -279,10 +267,30 @@ class ExploreDock(QWidget):
         if self.form is not None and not self.form.dragging:
             self.ask()
 
+    def _on_sweep_asked(self, axes: tuple[Axis, ...]) -> None:
+        if self.form is not None and axes:
+            self.error.hide()
+            self.series.sweep(self.form.request(), axes)
+
+    def _on_seeds_asked(self, count: int) -> None:
+        if self.form is not None:
+            self.error.hide()
+            pinned = self.comparison.pinned
+            reference = None if pinned is None else pinned.request
+            self.series.vary(self.form.request(), count, reference)
+
+    def _on_series_swept(self, made: Film) -> None:
+        self.sweeps.write.setEnabled(True)
+        self._last = f"Sweep of {len(made.pictures)} pictures"
+
+    def _on_series_spreading(self, _: object) -> None:
+        self._last = "Mean and SD over seeds"
+
     # -- news from the desk ----------------------------------------------------
 
     def _on_desk_changed(self, task: str) -> None:
-        self.export.setEnabled(not task and self.desk.picture is not None)
+        free = not task or task in BACKGROUND
+        self.export.setEnabled(free and self.desk.picture is not None)
         if not task:
             self.status.rest(self._last)
             self._tell_numbers()
@@ -349,7 +357,7 @@ class ExploreDock(QWidget):
 
     def _on_desk_failed(self, sentence: str) -> None:
         self._last = "Stopped by an error"
-        self._show_opened()
+        self.models.show_opened()
         self.error.show_sentence(sentence)
 
     def _on_theme_changed(self, event: Any = None) -> None:
@@ -384,14 +392,14 @@ def _told(name: str, value: float | str) -> str:
 
 
 def _ender(
-    desk: Desk, comparison: Comparison, themes: Any, listener: Callable[..., None]
+    parts: tuple[Desk, Comparison, Series], themes: Any, listener: Callable[..., None]
 ) -> Callable[[], None]:
-    """What to do when the dock is gone; keeps the desk until then, not the dock."""
+    """What to do when the dock is gone; keeps its parts until then, not the dock."""
     listening = weakref.WeakMethod(listener)
 
     def end() -> None:
         themes.disconnect(listening())
-        comparison.close()
-        desk.close()
+        for part in parts:
+            part.close()
 
     return end

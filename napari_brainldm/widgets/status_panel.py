@@ -42,6 +42,8 @@ TASKS = {
     "picture": "Full picture",
     "measure": "Measuring",
     "save": "Export",
+    "sweep": "Sweep",
+    "seeds": "Seeds",
 }
 
 

