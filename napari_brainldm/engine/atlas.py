@@ -162,7 +162,7 @@ def region_means(
             float(counts[row]) * unit,
             float(means[row]),
             None if others is None else float(others[row]),
-            _centre(place == row, atlas.grid),
+            nearest_centre(place == row, atlas.grid),
         )
         for row, region in enumerate(atlas.regions)
     )
@@ -175,8 +175,11 @@ def _means(
     return np.asarray(sums[:-1] / np.maximum(counts, 1), np.float64)
 
 
-def _centre(mask: NDArray[np.bool_], grid: Grid) -> tuple[float, float, float]:
-    """A voxel of `mask` in mm; a hollow region's centre of mass lies outside it."""
+def nearest_centre(mask: NDArray[np.bool_], grid: Grid) -> tuple[float, float, float]:
+    """(x, y, z) in mm of the voxel of `mask` nearest to its centre of mass.
+
+    A hollow region's own centre of mass lies outside it. `mask` holds at least one.
+    """
     voxels = np.argwhere(mask)
     nearest = voxels[np.square(voxels - voxels.mean(0)).sum(1).argmin()]
     x, y, z = (grid.matrix[:3, :3] @ nearest + grid.matrix[:3, 3]).tolist()

@@ -12,6 +12,7 @@ from napari_brainldm.engine.request import Derived
 from napari_brainldm.widgets import overlays
 
 if TYPE_CHECKING:
+    from napari_brainldm.engine.asked import Findings
     from napari_brainldm.widgets.desk import Desk, Picture
 
 
@@ -27,8 +28,8 @@ class Comparison(QObject):
 
     Attributes
     ----------
-    pinned
-        The reference; None when nothing is pinned.
+    pinned, pinned_findings
+        The reference and what was measured in it; None when there is none.
     """
 
     changed = Signal()  # pinned, unpinned, or another picture is compared
@@ -37,11 +38,13 @@ class Comparison(QObject):
         super().__init__()
         self._viewer, self._desk = viewer, desk
         self.pinned: Picture | None = None
+        self.pinned_findings: Findings | None = None
         self.differing = True
         self.beside = False
         self._difference: Any = None
         self._reference: Any = None
         desk.shown.connect(self._on_desk_shown)
+        desk.measured.connect(self._on_desk_measured)
         desk.opened.connect(self.unpin)
 
     @property
@@ -58,11 +61,12 @@ class Comparison(QObject):
             return
         self._drop()
         self.pinned = self._desk.picture
+        self.pinned_findings = self._desk.findings
         self._refresh()
 
     def unpin(self, *_: object) -> None:
         """Forget the reference and take its layers away."""
-        self.pinned = None
+        self.pinned = self.pinned_findings = None
         self._drop()
         self._viewer.canvas.grid.enabled = False
         self.beside = False
@@ -99,6 +103,11 @@ class Comparison(QObject):
             overlays.veil(self._difference)  # it is that of an older picture
         else:
             self._refresh()
+
+    def _on_desk_measured(self, findings: Findings) -> None:
+        if self.pinned is not None and self._desk.picture is self.pinned:
+            self.pinned_findings = findings  # it was pinned before it was measured
+            self.changed.emit()
 
     def _refresh(self) -> None:
         if self._viewer is None:

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
-    QFileDialog,
     QFrame,
-    QPushButton,
     QScrollArea,
     QVBoxLayout,
     QWidget,
@@ -35,8 +33,10 @@ from napari_brainldm.widgets.checkpoint_row import CheckpointRow
 from napari_brainldm.widgets.compare_panel import ComparePanel
 from napari_brainldm.widgets.comparison import Comparison
 from napari_brainldm.widgets.desk import Desk, Picture
+from napari_brainldm.widgets.export_row import ExportRow
 from napari_brainldm.widgets.history_row import HistoryRow, check_fits
-from napari_brainldm.widgets.looks import colours_of, named, sentence_label
+from napari_brainldm.widgets.looks import colours_of, sentence_label
+from napari_brainldm.widgets.regions import Regions
 from napari_brainldm.widgets.request_form import RequestForm
 from napari_brainldm.widgets.series import Series
 from napari_brainldm.widgets.status_panel import ErrorPanel, StatusPanel
@@ -99,17 +99,12 @@ class ExploreDock(QWidget):
         self.compare = ComparePanel(self.comparison)
         self.series = Series(self._viewer, self.desk)
         self.sweeps, self.seeds = SweepPanel(), SeedsPanel()
-        self.export, self.notice = (
-            QPushButton("Export NIfTI…"),
-            sentence_label("Notice"),
-        )
+        self.regions = Regions(self._viewer, self.desk, self.comparison)
+        self.below, self.notice = ExportRow(), sentence_label("Notice")
         self.notice.setText(NOTICE)
-        self.export.setEnabled(False)
         self.settle = QTimer(self)
         self.settle.setSingleShot(True)
         self.settle.setInterval(SETTLE_MS)
-        tip = "Write the picture shown as NIfTI, marked synthetic, with a JSON sidecar"
-        named(self.export, "Export NIfTI", tip)
 
     def _lay_out(self) -> None:
         self.area.setMinimumWidth(290)  # room for the five columns of the numbers
@@ -124,7 +119,7 @@ class ExploreDock(QWidget):
         layout.addWidget(self.models)
         layout.addWidget(self.past)
         layout.addWidget(self.area, 1)
-        below = (self.asked, self.error, self.status, self.export, self.notice)
+        below = (self.asked, self.error, self.status, self.below, self.notice)
         for part in below:
             layout.addWidget(part)
 
@@ -171,7 +166,9 @@ class ExploreDock(QWidget):
         self.seeds.sureness.connect(self.series.set_least)
         self.series.swept.connect(self._on_series_swept)
         self.series.spreading.connect(self._on_series_spreading)
-        self.export.clicked.connect(self._on_export_clicked)
+        self.below.chosen.connect(self._on_below_chosen)
+        self.below.tabled.connect(self.regions.show)
+        self.regions.failed.connect(self.error.show_sentence)
         self.settle.timeout.connect(self._on_settle_timeout)
         escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
         escape.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
@@ -179,7 +176,7 @@ class ExploreDock(QWidget):
         themes = self._viewer.events.theme
         themes.connect(self._on_theme_changed)
         # the window may close in the middle of a run; the dock has no other hook
-        parts = desk, self.comparison, self.series
+        parts = desk, self.comparison, self.series, self.regions
         self.destroyed.connect(_ender(parts, themes, self._on_theme_changed))
 
     # -- checkpoint ------------------------------------------------------------
@@ -290,7 +287,7 @@ class ExploreDock(QWidget):
 
     def _on_desk_changed(self, task: str) -> None:
         free = not task or task in BACKGROUND
-        self.export.setEnabled(free and self.desk.picture is not None)
+        self.below.export.setEnabled(free and self.desk.picture is not None)
         if not task:
             self.status.rest(self._last)
             self._tell_numbers()
@@ -320,6 +317,7 @@ class ExploreDock(QWidget):
         steps = picture.request.sampler.steps
         self._last = f"{name}, {steps} steps, {picture.seconds:.1f} s"
         self.compare.set_ready(not preview)
+        self.below.record = picture.record
         if not preview:
             self.past.visit(picture.request)
             self._judge(picture)
@@ -370,29 +368,13 @@ class ExploreDock(QWidget):
         if self.form is not None:
             self.form.set_colours(colours)
 
-    # -- export ----------------------------------------------------------------
-
-    def _on_export_clicked(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(
-            self, "Export the synthetic picture", self._file_name(), "NIfTI (*.nii.gz)"
-        )
-        if name:
-            self._again = self._on_export_clicked
-            self.desk.save(Path(name))
-
-    def _file_name(self) -> str:
-        """A name that tells the conditions, such as "age-60_sex-F_seed-0.nii.gz"."""
-        request = self.desk.layer.metadata["record"]["Request"]
-        values = {**request["conditions"], **request["origin"]}
-        return "_".join(_told(k, v) for k, v in values.items()) + ".nii.gz"
-
-
-def _told(name: str, value: float | str) -> str:
-    return f"{name}-{value:g}" if isinstance(value, float) else f"{name}-{value}"
+    def _on_below_chosen(self, path: Path) -> None:
+        self._again = self.below.ask
+        self.desk.save(path)
 
 
 def _ender(
-    parts: tuple[Desk, Comparison, Series], themes: Any, listener: Callable[..., None]
+    parts: tuple[Any, ...], themes: Any, listener: Callable[..., None]
 ) -> Callable[[], None]:
     """What to do when the dock is gone; keeps its parts until then, not the dock."""
     listening = weakref.WeakMethod(listener)

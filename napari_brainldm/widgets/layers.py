@@ -99,6 +99,17 @@ def finish(layer: Any) -> None:
     layer.refresh()
 
 
+def go_to(viewer: Any, place: tuple[float, float, float]) -> None:
+    """Bring `place` (x, y, z) in mm into the middle of the view, in every slice."""
+    here = tuple(reversed(place))
+    dims = viewer.dims
+    for axis, value in zip(range(dims.ndim - 3, dims.ndim), here, strict=True):
+        dims.set_point(axis, value)
+    shown = [axis - (dims.ndim - 3) for axis in dims.displayed]
+    centre = tuple(here[axis] for axis in shown if axis >= 0)
+    viewer.scene.camera.center = (0.0,) * (3 - len(centre)) + centre
+
+
 def fits(layer: Any, picture: Volume) -> bool:
     """Whether `layer` was made for the grid of `picture`."""
     canonical = reorient(picture, "RAS")

@@ -32,6 +32,7 @@ from napari_brainldm.widgets.letters import orient
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.asked import Findings
+    from napari_brainldm.engine.atlas import Atlas
     from napari_brainldm.engine.sweep import Film
 
 CHANGE = 99.9
@@ -224,6 +225,22 @@ def remove(viewer: Any, layer: Any) -> None:
     """Take `layer` away, if it is still there; None is no layer."""
     if layer is not None and layer in viewer.layers:
         viewer.layers.remove(layer)
+
+
+def show_atlas(viewer: Any, atlas: Atlas) -> Any:
+    """Show an atlas over the picture, region names on hover, not to be edited."""
+    volume = Volume(atlas.labels, atlas.grid.matrix)  # type: ignore[arg-type]
+    data, place = placed(volume)
+    features = {
+        "index": [0, *(region.index for region in atlas.regions)],
+        "region": ["none", *(region.name for region in atlas.regions)],
+    }
+    layer = viewer.add_labels(
+        data, name=f"Atlas: {atlas.name}", opacity=0.3, features=features, **place
+    )
+    layer.editable = False
+    layer.locked = True
+    return layer
 
 
 def suit_structures(layer: Any, ndisplay: int) -> None:

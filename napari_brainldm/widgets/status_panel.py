@@ -35,6 +35,7 @@ STAGES = {
     "decode": "Decoding",
     "segment": "Finding structures",
     "save": "Writing",
+    "atlas": "Reading",
 }
 TASKS = {
     "load": "Checkpoint",
@@ -44,6 +45,7 @@ TASKS = {
     "save": "Export",
     "sweep": "Sweep",
     "seeds": "Seeds",
+    "atlas": "Atlas",
 }
 
 

@@ -461,7 +461,7 @@ def test_the_export_has_the_true_affine_and_the_mark(
         return str(tmp_path / name), kinds
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
-    dock.export.click()
+    dock.below.export.click()
     settle(qtbot, dock)
     assert offered == ["age-64_brain-1150_sex-F_ventricles-30_seed-0.nii.gz"]
     [path] = tmp_path.glob("*_desc-synthetic_T1w.nii.gz")

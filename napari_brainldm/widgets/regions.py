@@ -1,0 +1,132 @@
+"""Keeps the region table, and the atlas over the picture, true to what is shown."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_brainldm.engine.atlas import Atlas, bundled, read_atlas
+from napari_brainldm.engine.regions import Table, of_atlas, of_structures
+from napari_brainldm.widgets import layers, overlays
+from napari_brainldm.widgets.job import Step, Task, Tick
+from napari_brainldm.widgets.regions_panel import (
+    BUNDLED,
+    EMPTY,
+    STRUCTURES,
+    RegionsPanel,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_brainldm.engine.asked import Findings
+    from napari_brainldm.widgets.comparison import Comparison
+    from napari_brainldm.widgets.desk import Desk, Picture
+
+AREA = "bottom"
+
+
+class Regions(QObject):
+    """Fills a `RegionsPanel` whenever a final picture or its findings are new.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer; the panel docks below its canvas when first shown.
+    desk, comparison
+        Whose picture is told, and against which reference.
+    """
+
+    failed = Signal(str)
+
+    def __init__(self, viewer: Any, desk: Desk, comparison: Comparison) -> None:
+        super().__init__()
+        self._viewer, self._desk, self._comparison = viewer, desk, comparison
+        self.panel: RegionsPanel | None = None
+        self._atlases: dict[object, Atlas] = {}
+        self._layer: Any = None
+        desk.measured.connect(self._on_news)
+        desk.shown.connect(self._on_desk_shown)
+        comparison.changed.connect(self._on_news)
+
+    def show(self) -> None:
+        """Show the panel; made and docked when first asked for."""
+        if self.panel is None:
+            self.panel = RegionsPanel()
+            self.panel.wanted.connect(self._on_panel_wanted)
+            self.panel.gone_to.connect(partial(layers.go_to, self._viewer))
+            self.panel.failed.connect(self.failed)
+        window = self._viewer.window
+        dock = self.panel.parentWidget()  # none: it is new, or the user removed it
+        dock = dock or window.add_dock_widget(self.panel, name="Regions", area=AREA)
+        dock.show()
+        self.refresh()
+
+    def close(self) -> None:
+        """Let go of viewer and layers."""
+        self._viewer = self._layer = self.panel = None
+        self._atlases.clear()
+
+    def refresh(self) -> None:
+        """Bring the table up to date with the picture shown."""
+        if self.panel is None:
+            return
+        chosen = self.panel.chosen
+        table = self._structures() if chosen == STRUCTURES else self._means(chosen)
+        if table is not None:
+            self.panel.show_table(table)
+
+    def _structures(self) -> Table | None:
+        found: Findings | None = self._desk.findings
+        if found is None:
+            return None  # being measured; the older table stays until then
+        return of_structures(found, self._comparison.pinned_findings)
+
+    def _means(self, chosen: object) -> Table | None:
+        picture, pinned = self._desk.picture, self._comparison.pinned
+        atlas = self._atlases.get(chosen)
+        if picture is None or atlas is None:
+            return EMPTY if atlas is None else None
+        reference = None if pinned is None else pinned.volume
+        return of_atlas(atlas, picture.volume, reference)
+
+    def _on_panel_wanted(self, chosen: object) -> None:
+        if chosen == STRUCTURES:
+            overlays.remove(self._viewer, self._layer)
+            self._layer = None
+            self.refresh()
+        elif chosen in self._atlases:
+            self._show_atlas(chosen)
+        elif self._desk.renderer is not None:
+            grid = self._desk.renderer.card.grid
+            work = partial(_load, chosen, grid)
+            receive = partial(self._on_atlas_loaded, chosen)
+            self._desk.run(Task("atlas", work, receive))
+
+    def _on_atlas_loaded(self, chosen: object, atlas: Atlas) -> None:
+        self._atlases[chosen] = atlas
+        self._show_atlas(chosen)
+
+    def _show_atlas(self, chosen: object) -> None:
+        overlays.remove(self._viewer, self._layer)
+        self._layer = overlays.show_atlas(self._viewer, self._atlases[chosen])
+        self.refresh()
+
+    def _on_desk_shown(self, _: Picture, preview: bool) -> None:
+        if not preview and self.panel is not None and self.panel.chosen != STRUCTURES:
+            self.refresh()
+
+    def _on_news(self, *_: object) -> None:
+        self.refresh()
+
+
+def _load(chosen: object, grid: Any) -> Generator[Step, None, Atlas]:
+    yield Tick("atlas", 0, 1)
+    if chosen == BUNDLED:
+        return bundled().on(grid)
+    assert isinstance(chosen, tuple)
+    picture, names = (Path(path) for path in chosen)
+    return read_atlas(picture, names).on(grid)

@@ -1,0 +1,214 @@
+"""The region table: sorted, searched, clicked, exported; the atlas over the picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
+
+from napari_brainldm.engine.regions import Row, Table
+from napari_brainldm.widgets.explore import ExploreDock
+from napari_brainldm.widgets.regions_panel import RegionsPanel, number_text
+from tests.widgets.test_explore import age, settle
+
+MakeDock = Callable[..., ExploreDock]
+TABLE = Table(
+    "A test",
+    ("region", "mean", "reference mean"),
+    (
+        Row("Left thalamus", (10.0, None), (-10.0, -20.0, 8.0)),
+        Row("Right thalamus", (9.5, 1.0), None),
+        Row("Brain stem", (100.0, math.inf), (0.0, -24.0, -30.0)),
+    ),
+)
+
+
+@pytest.fixture
+def panel(qtbot: Any) -> RegionsPanel:
+    made = RegionsPanel()
+    qtbot.addWidget(made)
+    made.show_table(TABLE)
+    return made
+
+
+def column(panel: RegionsPanel, number: int) -> list[str]:
+    rows = range(panel.sorted.rowCount())
+    return [panel.sorted.index(row, number).data() for row in rows]
+
+
+def click(panel: RegionsPanel, name: str) -> None:
+    panel.view.clicked.emit(panel.sorted.index(column(panel, 0).index(name), 0))
+
+
+# -- the table ---------------------------------------------------------------------
+
+
+def test_numbers_sort_as_numbers(panel: RegionsPanel) -> None:
+    panel.view.sortByColumn(1, Qt.SortOrder.AscendingOrder)
+    assert column(panel, 1) == ["9.50", "10.00", "100"]
+    panel.view.sortByColumn(2, Qt.SortOrder.DescendingOrder)
+    assert column(panel, 2) == ["new", "1.00", "–"]
+
+
+def test_searching_leaves_what_matches(panel: RegionsPanel) -> None:
+    panel.search.setText("THALAMUS")
+    assert sorted(column(panel, 0)) == ["Left thalamus", "Right thalamus"]
+    panel.search.clear()
+    assert len(column(panel, 0)) == 3
+
+
+def test_a_click_goes_there_whatever_the_order(panel: RegionsPanel) -> None:
+    gone: list[tuple[float, ...]] = []
+    panel.gone_to.connect(gone.append)
+    panel.view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
+    click(panel, "Left thalamus")
+    click(panel, "Right thalamus")  # it has no place
+    assert gone == [(-10.0, -20.0, 8.0)]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0.12345, "0.123"), (-1.5, "−1.50"), (250.4, "250")],
+)
+def test_numbers_are_short(value: float | None, text: str) -> None:
+    assert number_text(value) == text
+
+
+def test_the_whole_table_is_exported(
+    panel: RegionsPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel.search.setText("stem")  # what is searched for is only a view
+    path = tmp_path / "regions.tsv"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    panel.export.click()
+    with path.open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [row["region"] for row in rows] == [row.name for row in TABLE.rows]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(
+    panel: RegionsPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    panel.failed.connect(told.append)
+    (tmp_path / "file").write_text("")
+    path = str(tmp_path / "file" / "regions.tsv")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (path, ""))
+    panel.export.click()
+    assert "cannot be written to" in told[0]
+
+
+# -- in the dock -------------------------------------------------------------------
+
+
+@pytest.fixture
+def dock(make_dock: MakeDock) -> ExploreDock:
+    dock = make_dock(strict_qt="raise")
+    dock.below.table.click()
+    return dock
+
+
+def table(dock: ExploreDock) -> RegionsPanel:
+    assert dock.regions.panel is not None
+    return dock.regions.panel
+
+
+def choose(dock: ExploreDock, place: int) -> None:
+    table(dock).source.setCurrentIndex(place)
+    table(dock).source.activated.emit(place)
+
+
+def test_structures_are_told_and_compared(qtbot: Any, dock: ExploreDock) -> None:
+    assert dock.desk.findings is not None
+    legend = dock.desk.findings.legend
+    assert column(table(dock), 0) == [entry.name for entry in legend]
+    assert set(column(table(dock), 2)) == {"–"}
+    before = [entry.ml for entry in legend]
+    dock.compare.pin.click()
+    age(dock).box.setValue(85.0)
+    settle(qtbot, dock)
+    rows = table(dock).model.table.rows
+    assert [row.values[1] for row in rows] == before
+    now = [entry.ml for entry in dock.desk.findings.legend]
+    assert [row.values[0] for row in rows] == now
+    assert now != before
+
+
+def test_a_click_centres_the_slices(dock: ExploreDock) -> None:
+    row = next(r for r in table(dock).model.table.rows if r.centre is not None)
+    click(table(dock), row.name)
+    assert dock._viewer.dims.point == pytest.approx(row.centre[::-1], abs=8)
+    x, y, _ = row.centre
+    assert dock._viewer.scene.camera.center[1:] == pytest.approx((y, x))
+
+
+def test_the_atlas_lies_over_the_picture_with_its_names(
+    qtbot: Any, dock: ExploreDock
+) -> None:
+    choose(dock, 1)
+    settle(qtbot, dock)
+    layer = next(x for x in dock._viewer.layers if x.name.startswith("Atlas"))
+    assert layer.data.shape == dock.desk.layer.data.shape
+    assert np.allclose(layer.scale, dock.desk.layer.scale)
+    assert not layer.editable
+    assert "ctx-lh-insula" in list(layer.features["region"])
+    assert "FreeSurfer" in table(dock).words.text()
+    means = [row.values[0] for row in table(dock).model.table.rows]
+    age(dock).box.setValue(85.0)
+    settle(qtbot, dock)
+    assert [row.values[0] for row in table(dock).model.table.rows] != means
+    choose(dock, 0)
+    settle(qtbot, dock)
+    assert not [x for x in dock._viewer.layers if x.name.startswith("Atlas")]
+    assert "Structures" in table(dock).words.text()
+
+
+def test_an_atlas_of_the_users_own(
+    qtbot: Any, dock: ExploreDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = dock.desk.renderer.card.grid
+    labels = np.ones(grid.shape, np.int16)
+    nib.save(nib.Nifti1Image(labels, grid.matrix), tmp_path / "mine.nii.gz")
+    (tmp_path / "mine.tsv").write_text("index\tname\n1\tall of it\n")
+    answers = [(str(tmp_path / name), "") for name in ("mine.nii.gz", "mine.tsv")]
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: answers.pop(0))
+    choose(dock, 2)
+    settle(qtbot, dock)
+    assert column(table(dock), 0) == ["all of it"]
+    mean = table(dock).model.table.rows[0].values[0]
+    assert mean == pytest.approx(float(dock.desk.picture.volume.data.mean()), rel=1e-4)
+
+
+def test_nonsense_is_told_and_the_dock_goes_on(
+    qtbot: Any, dock: ExploreDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no.nii.gz").write_text("no")
+    (tmp_path / "no.tsv").write_text("no")
+    answers = [(str(tmp_path / name), "") for name in ("no.nii.gz", "no.tsv")]
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: answers.pop(0))
+    choose(dock, 2)
+    settle(qtbot, dock)
+    assert "cannot be read as a label map" in dock.error.words.text()
+    age(dock).box.setValue(85.0)
+    settle(qtbot, dock)
+    assert dock.error.isHidden()
+
+
+def test_the_table_may_be_closed_and_opened_again(
+    qtbot: Any, dock: ExploreDock
+) -> None:
+    table(dock).parentWidget().close()
+    dock.below.table.click()
+    assert not table(dock).parentWidget().isHidden()
+    dock._viewer.window.remove_dock_widget(table(dock))
+    dock.below.table.click()
+    assert not table(dock).parentWidget().isHidden()
+    assert column(table(dock), 0)
