@@ -1,7 +1,8 @@
 """Pictures of the docks for the documentation, from a real window.
 
 Needs a display (a virtual one will do: `xvfb-run -a python tools/screenshots.py`);
-writes docs/images/explore_2d.png, structures_2d.png and explore_3d.png.
+writes explore_2d, structures_2d, explore_3d, compare, side_by_side, regions, sweep and
+seeds (.png) into docs/images.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
+from superqt import QCollapsible
 
 from napari_brainldm.widgets.explore import ExploreDock
 
@@ -41,8 +43,7 @@ def shoot(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:
     wait(lambda: dock.desk.layer is not None and not dock.desk.busy)
     move(dock, 0, 0.55)
     move(dock, 2, 0.86)
-    wait(lambda: not dock.settle.isActive() and not dock.desk.busy)
-    wait(lambda: dock.desk.findings is not None)
+    rest(dock)
     viewer.reset_view()
     save(viewer, folder / "explore_2d.png")
     dock.asked.structures.click()
@@ -51,6 +52,74 @@ def shoot(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:
     viewer.reset_view()
     viewer.scene.camera.set_view_direction((-0.45, -0.8, -0.4), (1.0, 0.0, 0.0))
     save(viewer, folder / "explore_3d.png")
+    dock.asked.structures.click()
+    viewer.dims.ndisplay = 2
+    viewer.reset_view()
+    compare(viewer, dock, folder)
+    many(viewer, dock, folder)
+
+
+def compare(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:
+    """Pin, move the ventricles, save difference, table of regions, side by side."""
+    unfold(dock, dock.compare)
+    move(dock, 2, 0.3)
+    rest(dock)
+    dock.compare.pin.click()
+    move(dock, 2, 0.75)
+    rest(dock)
+    save(viewer, folder / "compare.png")
+    dock.below.table.click()
+    save(viewer, folder / "regions.png")
+    dock.regions.panel.parentWidget().hide()
+    dock.compare.beside.click()
+    viewer.reset_view()
+    save(viewer, folder / "side_by_side.png")
+    dock.compare.beside.click()
+    fold(dock.compare)
+
+
+def many(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:
+    """A sweep, then mean, SD and sure change over seeds."""
+    viewer.reset_view()
+    unfold(dock, dock.seeds)
+    dock.seeds.begin.click()
+    rest(dock)
+    viewer.layers["SD of seeds"].visible = False
+    save(viewer, folder / "seeds.png")
+    fold(dock.seeds)
+    dock.compare.unpin.click()
+    viewer.layers.clear()
+    unfold(dock, dock.sweeps)
+    row = dock.sweeps.first
+    row.name.setCurrentIndex(row.name.findData("ventricles"))
+    dock.sweeps.begin.click()
+    rest(dock)
+    save(viewer, folder / "sweep.png")
+
+
+def rest(dock: ExploreDock) -> None:
+    """Wait until nothing runs and the picture is measured."""
+    wait(lambda: not dock.settle.isActive() and not dock.desk.busy)
+
+
+def unfold(dock: ExploreDock, panel: QWidget) -> None:
+    """Open the section of `panel` and scroll to it."""
+    _section(panel).expand(animate=False)
+    wait(lambda: panel.isVisible())
+    QApplication.processEvents()
+    dock.area.ensureWidgetVisible(panel)
+
+
+def fold(panel: QWidget) -> None:
+    """Close the section of `panel` again."""
+    _section(panel).collapse(animate=False)
+
+
+def _section(panel: QWidget) -> QCollapsible:
+    parent = panel.parentWidget()
+    while not isinstance(parent, QCollapsible):
+        parent = parent.parentWidget()
+    return parent
 
 
 def move(dock: ExploreDock, place: int, share: float) -> None:

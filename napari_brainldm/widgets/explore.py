@@ -128,6 +128,7 @@ class ExploreDock(QWidget):
         body, self.place = QWidget(), QVBoxLayout()
         layout = QVBoxLayout(body)
         layout.setContentsMargins(0, 0, 6, 0)
+        layout.setSpacing(0)  # sections bring their own margins
         layout.addLayout(self.place)
         parts = {
             "Compare": self.compare,

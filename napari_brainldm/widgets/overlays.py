@@ -163,21 +163,30 @@ def known_unit(unit: str) -> str:
     return {"years": "year", "ml": "milliliter"}.get(unit, "pixel")
 
 
-def show_map(viewer: Any, layer: Any, name: str, picture: Volume, signed: bool) -> Any:
-    """Show a map computed from several pictures in a layer called `name`."""
-    limits = (
-        _symmetric(picture.data) if signed else (0.0, float(picture.data.max()) or 1.0)
-    )
+def show_map(viewer: Any, layer: Any, name: str, picture: Volume, kind: str) -> Any:
+    """Show what several pictures tell in a layer called `name`; returns it.
+
+    `kind` is "picture" (gray, as pictures are shown), "size" (0 and above, such as an
+    SD) or "change" (signed).
+    """
+    limits = _limits_of(picture.data, kind)
     if layer is None or layer not in viewer.layers or not fits(layer, picture):
         remove(viewer, layer)
         data, keywords, _ = layer_tuple(picture, name, limits)
-        keywords["colormap"] = DIVERGING if signed else "magma"
-        keywords["blending"] = "translucent" if signed else "translucent_no_depth"
+        keywords["colormap"] = {"size": "magma", "change": DIVERGING}.get(kind, "gray")
+        if kind == "change":
+            keywords["blending"] = "translucent"
         return viewer.add_image(data, **keywords)
     np.copyto(layer.data, reorient(picture, "RAS").data.T)
     layer.contrast_limits = limits
     layer.refresh()
     return layer
+
+
+def _limits_of(data: Array, kind: str) -> tuple[float, float]:
+    if kind == "picture":
+        return LIMITS
+    return _symmetric(data) if kind == "change" else (0.0, float(data.max()) or 1.0)
 
 
 # -- structures --------------------------------------------------------------------

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_brainldm.widgets.desk import Desk
 
 MEAN, SD, CHANGE = "Mean of seeds", "SD of seeds", "Sure change"
+KINDS = {MEAN: "picture", SD: "size", CHANGE: "change"}
 
 
 class Series(QObject):
@@ -106,7 +107,7 @@ class Series(QObject):
         assert self.spread is not None
         assert self._desk.renderer is not None
         layer = overlays.show_map(
-            self._viewer, self._maps.get(name), name, picture, signed=name == CHANGE
+            self._viewer, self._maps.get(name), name, picture, KINDS[name]
         )
         record = derived_record(self._desk.renderer, self.spread.record, picture)
         layer.metadata["record"] = record

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QLabel,
     QPushButton,
     QSpinBox,
     QVBoxLayout,
@@ -20,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_brainldm.engine.sweep import MOST, Axis
 from napari_brainldm.widgets.condition_rows import decimals, slider_range
-from napari_brainldm.widgets.looks import named
+from napari_brainldm.widgets.looks import named, set_style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +90,9 @@ class AxisRow(QWidget):
         ends = QHBoxLayout()
         for box in (self.low, self.high):
             ends.addWidget(box, 1)
+        for control in (self.low, self.high, self.steps):
+            # napari's padding of 10 px leaves too little room between the buttons
+            set_style(control, "padding: 1px 3px;")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
@@ -117,11 +121,11 @@ class SweepPanel(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.begin, 1)
         buttons.addWidget(self.write, 1)
-        layout = QFormLayout(self)
+        layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addRow("Sweep", self.first)
-        layout.addRow("and", self.second)
-        layout.addRow(buttons)
+        for part in (self.first, QLabel("and"), self.second):
+            layout.addWidget(part)
+        layout.addLayout(buttons)
         self.begin.clicked.connect(self._on_begin_clicked)
         self.write.clicked.connect(self._on_write_clicked)
 
