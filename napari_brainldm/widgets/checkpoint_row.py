@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_brainldm.widgets.looks import named
+from napari_brainldm.widgets.recent import Recent
+
+TIP = Qt.ItemDataRole.ToolTipRole
 
 
 class CheckpointRow(QWidget):
@@ -18,6 +21,7 @@ class CheckpointRow(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._opened = Path()
+        self._recent = Recent()
         self.picker, self.browse = QComboBox(), QPushButton("Open…")
         self.picker.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -31,11 +35,20 @@ class CheckpointRow(QWidget):
         layout.addWidget(self.browse)
         self.picker.activated.connect(self._on_picker_activated)
         self.browse.clicked.connect(self._on_browse_clicked)
+        for path in self._recent.paths():
+            self.picker.addItem(path.stem, str(path))
+            self.picker.setItemData(self.picker.count() - 1, str(path), TIP)
+        self.picker.setCurrentIndex(-1)
 
     def add(self, path: Path, name: str) -> None:
         """Show the checkpoint at `path`, now in use, in the list; once."""
-        if self.picker.findData(str(path)) < 0:
+        path = path.resolve()
+        place = self.picker.findData(str(path))
+        if place < 0:
             self.picker.addItem(name, str(path))
+        else:  # known by its file alone until it is opened
+            self.picker.setItemText(place, name)
+        self._recent.add(path)
         self._opened = path
         self.show_opened()
 

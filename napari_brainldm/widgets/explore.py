@@ -28,6 +28,7 @@ from napari_brainldm.engine.recreate import (
 )
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Sampler
 from napari_brainldm.engine.resources import bundled_checkpoint
+from napari_brainldm.widgets.about import about
 from napari_brainldm.widgets.asked_panel import AskedPanel
 from napari_brainldm.widgets.checkpoint_row import CheckpointRow
 from napari_brainldm.widgets.compare_panel import ComparePanel
@@ -99,6 +100,7 @@ class ExploreDock(QWidget):
         self.compare = ComparePanel(self.comparison)
         self.series = Series(self._viewer, self.desk)
         self.sweeps, self.seeds = SweepPanel(), SeedsPanel()
+        self.about = sentence_label("About this checkpoint")
         self.regions = Regions(self._viewer, self.desk, self.comparison)
         self.below, self.notice = ExportRow(), sentence_label("Notice")
         self.notice.setText(NOTICE)
@@ -134,6 +136,7 @@ class ExploreDock(QWidget):
             "Compare": self.compare,
             "Sweep": self.sweeps,
             "Spread over seeds": self.seeds,
+            "About this checkpoint": self.about,
         }
         for title, part in parts.items():
             section = QCollapsible(title)
@@ -212,6 +215,7 @@ class ExploreDock(QWidget):
         self.asked.prepare(compare(card, Conditions()))
         self.notice.setText(card.provenance.notice)
         self.sweeps.prepare(card)
+        self.about.setText(about(card))
         self.models.add(self._opening, card.name)
         self.ask()
 

@@ -190,6 +190,26 @@ def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerTuple]] | Non
     return _read if all(str(p).lower().endswith(SUFFIXES) for p in paths) else None
 
 
+def get_checkpoint_reader(
+    path: str | list[str],
+) -> Callable[[Any], list[tuple[None]]] | None:
+    """The reader for checkpoints: they open in the Explore dock, not as layers."""
+    paths = [path] if isinstance(path, str | Path) else path
+    return _open_checkpoint if len(paths) == 1 else None
+
+
+def _open_checkpoint(path: str | list[str]) -> list[tuple[None]]:
+    from napari import current_viewer
+
+    one = path if isinstance(path, str | Path) else path[0]
+    viewer = current_viewer()
+    if viewer is not None:
+        # the dock that is there, or a new one
+        _, dock = viewer.window.add_plugin_dock_widget("napari-brainldm", "Explore")
+        dock.open(Path(one))
+    return [(None,)]  # as npe2 calls "nothing to show"
+
+
 def _read(path: str | list[str]) -> list[LayerTuple]:
     paths = [path] if isinstance(path, str | Path) else path
     return [_read_one(Path(p)) for p in paths]

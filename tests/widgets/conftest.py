@@ -15,6 +15,14 @@ from napari_brainldm.engine.volume import Volume
 from tests.tiny import tiny_segmenter
 
 pytest.importorskip("napari")
+QSettings = pytest.importorskip("qtpy.QtCore").QSettings
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path: Path) -> None:
+    """Settings of this test alone, never the user's."""
+    kind, scope = QSettings.Format.IniFormat, QSettings.Scope.UserScope
+    QSettings.setPath(kind, scope, str(tmp_path / "settings"))
 
 
 @pytest.fixture
