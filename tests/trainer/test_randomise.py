@@ -106,7 +106,7 @@ def test_where_a_stripped_brain_was_cut_nothing_is_to_be_found(pack):
 
 
 def test_a_plain_sample_looks_as_the_scans_of_the_cohort(pack):
-    looks = replace(Randomisation(), plain=1.0)
+    looks = replace(Randomisation(), plain=1.0, ventricles=(3.0, 3.0))
     levels = Scanner()
     for seed in range(3):
         sample = draw_sample(pack, looks, seed)
