@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_brainldm.widgets.looks import (
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.request import Request
     from napari_brainldm.widgets.comparison import Comparison
 
-FLICKER_KEY = "Alt-F"
+FLICKER_KEY = "Alt+R"
 NOTHING = "Pin a picture to see what the next ones change against it."
 OTHER_NOISE = "⚠ Other noise than the reference: part of the difference is the noise's."
 
@@ -45,6 +46,10 @@ class ComparePanel(QWidget):
         self.flicker.clicked.connect(comparison.flicker)
         comparison.changed.connect(self._on_comparison_changed)
         self._on_comparison_changed()
+
+    def add_keys(self, dock: QWidget) -> None:
+        """Flicker by keyboard, anywhere in the window of `dock`."""
+        QShortcut(QKeySequence(FLICKER_KEY), dock).activated.connect(self.flicker.click)
 
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""

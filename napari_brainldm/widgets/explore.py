@@ -163,6 +163,7 @@ class ExploreDock(QWidget):
         self.past.opened.connect(self._on_past_opened)
         self.past.refused.connect(self.error.show_sentence)
         self.past.add_keys(self)
+        self.compare.add_keys(self)
         self.models.chosen.connect(self.open)
         self.sweeps.asked.connect(self._on_sweep_asked)
         self.sweeps.writing.connect(self.series.write)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtGui import QGuiApplication
+from qtpy.QtGui import QGuiApplication, QShortcut
 
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
 from napari_brainldm.widgets import layers
-from napari_brainldm.widgets.compare_panel import OTHER_NOISE
+from napari_brainldm.widgets.compare_panel import FLICKER_KEY, OTHER_NOISE
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.history import MOST, History
 from tests.widgets.test_explore import age, count_renders, settle
@@ -243,7 +243,8 @@ def test_flicker_swaps_and_swaps_back(qtbot: Any, dock: ExploreDock) -> None:
     dock.compare.flicker.click()
     seen = {one.name: one.visible for one in dock._viewer.layers}
     assert seen == {"Reference": True, "Synthetic brain": False, "Difference": False}
-    dock.compare.flicker.click()
+    keys = {one.key().toString(): one for one in dock.findChildren(QShortcut)}
+    keys[FLICKER_KEY].activated.emit()
     seen = {one.name: one.visible for one in dock._viewer.layers}
     assert seen == {"Reference": False, "Synthetic brain": True, "Difference": True}
     dock.compare.flicker.click()
