@@ -194,6 +194,10 @@ class LdmConfig:
         Fraction of samples whose conditions are dropped, for guidance.
     centred
         Diffuse what differs from the mean latent; for heads placed on one another.
+    prior_rank
+        Directions of the Gaussian that the network corrects, see
+        `engine.networks.prior`; 0 for none, as in the paper. Needs `centred` and the
+        prediction "v".
     """
 
     spec: UNetSpec = field(default_factory=UNetSpec)
@@ -201,6 +205,7 @@ class LdmConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     drop: float = 0.0
     centred: bool = False
+    prior_rank: int = 0
 
 
 @dataclass(frozen=True)

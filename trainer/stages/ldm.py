@@ -14,10 +14,12 @@ from torch.nn import functional
 
 from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.checkpoint import Checkpoint
+from napari_brainldm.engine.networks.unet import PriorSpec
 from napari_brainldm.engine.renderer import Renderer, finish
-from napari_brainldm.engine.request import Conditions, Request, Seed
+from napari_brainldm.engine.request import Conditions, EngineError, Request, Seed
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.autoencoder import middle
+from trainer.stages.prior import fit_prior
 from trainer.stages.readout import fit_readout
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class LdmStage:
             latent_channels=latents.shape[1],
             condition_size=len(checkpoint.card.vocabulary),
             droppable=config.drop > 0 and bool(checkpoint.card.vocabulary),
+            prior=_prior_spec(config, latents.shape),
         )
         self.card = replace(
             checkpoint.card,
@@ -82,6 +85,9 @@ class LdmStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
             network = spec.build()
+        if network.prior is not None:
+            levels = self.sigmas.flip(0).tolist()
+            fit_prior(network.prior, self.latents, self.vectors, levels)
         self.players: tuple[Player, ...] = (Player("denoiser", network, self._loss),)
 
     def _loss(
@@ -168,6 +174,20 @@ class LdmStage:
         )
         found = {"probe.weight": weight, "probe.bias": bias}
         return {name: torch.from_numpy(array) for name, array in found.items()}
+
+
+def _prior_spec(config: LdmConfig, shape: tuple[int, ...]) -> PriorSpec | None:
+    """Sizes of the prior for latents of `shape` (N, C, i, j, k); None for none."""
+    if not config.prior_rank:
+        return None
+    if config.schedule.prediction != "v" or not config.centred:
+        raise EngineError(
+            f"ldm.prior_rank is {config.prior_rank}, which needs latents without their "
+            "mean and a denoiser that predicts v. Set ldm.centred = true and ldm."
+            'schedule.prediction = "v", or prior_rank = 0.'
+        )
+    i, j, k = shape[2:]
+    return PriorSpec(config.prior_rank, (i, j, k), config.schedule.steps)
 
 
 def _ends(renderer: Renderer, name: str) -> list[np.ndarray]:

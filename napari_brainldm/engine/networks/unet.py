@@ -13,6 +13,27 @@ import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
 
+from napari_brainldm.engine.networks.prior import GaussianPrior
+
+
+@dataclass(frozen=True)
+class PriorSpec:
+    """Sizes of a Gaussian prior.
+
+    Attributes
+    ----------
+    rank
+        Directions with variances of their own.
+    grid
+        (i, j, k) of the latents.
+    steps
+        Timesteps of the schedule.
+    """
+
+    rank: int
+    grid: tuple[int, int, int]
+    steps: int = 1000
+
 
 @dataclass(frozen=True)
 class UNetSpec:
@@ -34,6 +55,9 @@ class UNetSpec:
     condition_gain
         Multiplies the conditions. Min-max normalised volumes of a skewed population
         vary by a tenth, which a short training hardly hears; 1 in the paper.
+    prior
+        Of what the network corrects, see `networks.prior`; None for a network that
+        predicts by itself, as the paper's.
     """
 
     channels: tuple[int, ...] = (256, 512, 768)
@@ -45,6 +69,7 @@ class UNetSpec:
     condition_size: int = 4
     droppable: bool = False
     condition_gain: float = 1.0
+    prior: PriorSpec | None = None
 
     @property
     def context_size(self) -> int:
@@ -77,12 +102,22 @@ class HybridUNet(nn.Module):
             cross_attention_dim=spec.context_size if conditional else None,
             upcast_attention=True,
         )
+        self.prior: GaussianPrior | None = None
+        if spec.prior is not None:
+            shape = (spec.latent_channels, *spec.prior.grid)
+            self.prior = GaussianPrior(
+                shape, spec.condition_size, spec.prior.rank, spec.prior.steps
+            )
 
     def forward(self, x: Tensor, t: Tensor, conditions: Tensor | None = None) -> Tensor:
         """Predict from x (B, C, i, j, k) at timesteps t (B,) under `conditions` (B, n).
 
         None, or a row of NaN, is the dropped condition of a droppable network.
         """
+        out = self._network(x, t, conditions)
+        return out if self.prior is None else out + self.prior(x, t, conditions)
+
+    def _network(self, x: Tensor, t: Tensor, conditions: Tensor | None) -> Tensor:
         if self.spec.condition_size == 0:
             plain: Tensor = self.unet(x, t)
             return plain

@@ -1,0 +1,133 @@
+"""Claims about the Gaussian prior of the denoiser, against linear algebra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_brainldm.engine.card import ScheduleSpec
+from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
+from napari_brainldm.engine.networks.prior import GaussianPrior
+from napari_brainldm.engine.request import EngineError
+from tests.trainer import toys
+from trainer.config import LdmConfig
+from trainer.stages.ldm import LdmStage
+from trainer.stages.prior import fit_prior
+
+SHAPE, SIZE = (2, 3, 3, 3), 54
+SIGMAS = np.geomspace(0.05, 50.0, 10)
+RANK = 3
+
+
+@pytest.fixture(scope="module")
+def planted() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.standard_normal((SIZE, RANK)))[0].T
+    variances = np.array([30.0, 12.0, 5.0])
+    slopes = rng.standard_normal((2, SIZE))
+    codes = rng.uniform(size=(2500, 2))
+    codes -= codes.mean(0)
+    along = rng.standard_normal((2500, RANK)) * np.sqrt(variances)
+    noise = 0.3 * rng.standard_normal((2500, SIZE))
+    latents = codes @ slopes + along @ basis + noise
+    return {
+        "latents": (latents - latents.mean(0)).astype(np.float32),
+        "codes": codes.astype(np.float32) + 0.4,
+        "slopes": slopes,
+        "variances": variances,
+        "basis": basis,
+    }
+
+
+@pytest.fixture(scope="module")
+def prior(planted) -> GaussianPrior:
+    found = GaussianPrior(SHAPE, 2, RANK, len(SIGMAS))
+    latents = torch.from_numpy(planted["latents"]).view(-1, *SHAPE)
+    fit_prior(found, latents, torch.from_numpy(planted["codes"]), SIGMAS.tolist())
+    return found
+
+
+def test_the_fit_finds_what_was_planted(prior, planted):
+    assert np.abs(prior.slopes.numpy() - planted["slopes"]).max() < 0.5
+    assert np.allclose(prior.centre, planted["codes"].mean(0), atol=1e-5)
+    assert np.allclose(prior.variances, planted["variances"], rtol=0.15)
+    assert float(prior.rest) == pytest.approx(0.09, rel=0.05)
+    overlap = np.abs(np.sum(prior.basis.numpy() * planted["basis"], axis=1))
+    assert (overlap > 0.98).all()
+
+
+@pytest.mark.parametrize("step", [0, 4, 9])
+def test_it_predicts_the_posterior_mean(prior, step):
+    rng = np.random.default_rng(1)
+    sigma, codes = SIGMAS[step], np.array([0.1, 0.9])
+    basis = prior.basis.numpy().astype(float)
+    rest = float(prior.rest)
+    covariance = basis.T @ np.diag(prior.variances.numpy() - rest) @ basis
+    covariance += rest * np.eye(SIZE)
+    mean = (codes - prior.centre.numpy()) @ prior.slopes.numpy()
+    x = mean + rng.standard_normal(SIZE) * (1 + sigma)
+    gain = covariance @ np.linalg.inv(covariance + sigma**2 * np.eye(SIZE))
+    clean = mean + gain @ (x - mean)
+    noise = (x - clean) / sigma
+    wanted = (noise - sigma * clean) / np.sqrt(1 + sigma**2)  # v, Salimans & Ho 2022
+    given = torch.tensor(x / np.sqrt(1 + sigma**2), dtype=torch.float32)
+    found = prior(
+        given.view(1, *SHAPE),
+        torch.tensor([float(step)]),
+        torch.tensor(codes, dtype=torch.float32)[None],
+    )
+    assert np.allclose(found.flatten(), wanted, atol=2e-3)
+
+
+def test_dropped_conditions_leave_the_mean_where_it_is(prior):
+    x = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([3.0, 7.5])
+    dropped = prior(x, t, torch.full((2, 2), torch.nan))
+    assert torch.equal(dropped, prior(x, t, None))
+    middle = prior(x, t, prior.centre.expand(2, -1))
+    assert torch.allclose(dropped, middle, atol=1e-6)
+
+
+def test_noise_levels_between_two_timesteps_are_between(prior):
+    low, between, high = prior._sigma(torch.tensor([3.0, 3.5, 4.0])).tolist()
+    assert between == pytest.approx((low + high) / 2)
+    last = prior._sigma(torch.tensor([float(len(SIGMAS) - 1)]))
+    assert last.item() == pytest.approx(SIGMAS[-1])
+
+
+def test_the_denoiser_starts_from_the_prior_and_keeps_it(tmp_path):
+    without = toys.ldm_stage(centred=True)
+    stage = toys.ldm_stage(centred=True, prior_rank=2)
+    first, second = (
+        s.held_out(s.players[0].network.state_dict())["held_out_denoising"]
+        for s in (without, stage)
+    )
+    assert second < 0.7 * first  # the planted age is all there is to know
+    checkpoint = stage.finish(stage.players[0].network.state_dict())
+    path = tmp_path / "ldm.safetensors"
+    save_checkpoint(checkpoint, path)
+    x = torch.randn(
+        1, *checkpoint.card.latent_shape, generator=torch.Generator().manual_seed(0)
+    )
+    t, age = torch.tensor([500.0]), torch.tensor([[0.9]])
+    with torch.no_grad():
+        before = checkpoint.denoiser()(x, t, age)
+        after = load_checkpoint(path).denoiser()(x, t, age)
+    assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        LdmConfig(toys.DEEP, ScheduleSpec(prediction="v"), prior_rank=2),
+        LdmConfig(
+            toys.DEEP, ScheduleSpec(prediction="epsilon"), centred=True, prior_rank=2
+        ),
+    ],
+)
+def test_a_prior_that_does_not_fit_the_run_is_refused(settings):
+    data = toys.planted(6)
+    base = toys.autoencoder_checkpoint()
+    with pytest.raises(EngineError, match="prior_rank is 2, which needs"):
+        LdmStage(settings, base, data, data)

@@ -1,0 +1,54 @@
+"""The Gaussian of the training latents under their conditions, fitted in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.networks.prior import GaussianPrior
+
+MOST = 3000
+"""Latents fitted to; the fit solves systems of this size."""
+
+
+def fit_prior(
+    prior: GaussianPrior, latents: Tensor, vectors: Tensor, sigmas: Sequence[float]
+) -> None:
+    """Fit `prior` to latents (N, C, i, j, k) of mean 0 and their conditions (N, n).
+
+    Least squares for the mean, then the leading principal directions of what is left,
+    by the eigenvectors of its N x N Gram matrix.
+
+    Parameters
+    ----------
+    sigmas
+        Noise level of each timestep, rising.
+    """
+    rank = len(prior.basis)
+    chosen = torch.linspace(0, len(latents) - 1, min(len(latents), MOST)).long()
+    left = latents[chosen].flatten(1)
+    count, size = left.shape
+    codes = vectors[chosen].double()
+    away = codes - codes.mean(0)
+    slopes = (torch.linalg.pinv(away) @ left.double()).float()
+    left = left - away.float() @ slopes
+    values, rows = torch.linalg.eigh((left @ left.T).double())
+    values, rows = values.flip(0).clamp(min=0)[:rank], rows.flip(1)[:, :rank]
+    basis = rows.T.float() @ left / values.sqrt().clamp(min=1e-6).float()[:, None]
+    variances = values / count
+    total = float(left.square().sum()) / count
+    rest = max(total - float(variances.sum()), 1e-6) / max(size - rank, 1)
+    prior.load_state_dict(
+        {
+            "slopes": slopes,
+            "centre": codes.mean(0).float(),
+            "basis": basis,
+            "variances": variances.float().clamp(min=rest),
+            "rest": torch.tensor(rest),
+            "sigmas": torch.tensor(sigmas, dtype=torch.float32),
+        }
+    )
