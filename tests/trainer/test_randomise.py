@@ -14,7 +14,9 @@ from napari_brainldm.engine.networks.segmenter import STRUCTURES, SegmenterSpec
 from napari_brainldm.engine.volume import mni_grid
 from tests.trainer import toys
 from trainer.config import SegmenterConfig
+from trainer.data.phantom import simulate
 from trainer.data.photograph import Scanner
+from trainer.data.population import PopulationConfig, draw_subject, visits
 from trainer.data.randomise import (
     Randomisation,
     Sample,
@@ -45,6 +47,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def pack() -> TemplatePack:
     return build_template(mni_grid(4.0))
+
+
+def head_ml(sample: Sample) -> float:
+    return float((1 - sample.memberships[0]).sum()) * 0.064
 
 
 def ml(sample: Sample, name: str) -> float:
@@ -106,7 +112,9 @@ def test_where_a_stripped_brain_was_cut_nothing_is_to_be_found(pack):
 
 
 def test_a_plain_sample_looks_as_the_scans_of_the_cohort(pack):
-    looks = replace(Randomisation(), plain=1.0, ventricles=(3.0, 3.0))
+    # of the old and ill: narrower ventricles have no voxel of their own at 4 mm
+    people = PopulationConfig(youngest=85.0, mix=(0.0, 0.0, 1.0), effect=2.0)
+    looks = replace(Randomisation(), plain=1.0, people=people)
     levels = Scanner()
     for seed in range(3):
         sample = draw_sample(pack, looks, seed)
@@ -116,6 +124,26 @@ def test_a_plain_sample_looks_as_the_scans_of_the_cohort(pack):
         )
         assert fluid / white == pytest.approx(levels.csf / levels.white, abs=0.06)
         assert float(sample.picture[sample.memberships[0] > 0.6].max()) == 0
+
+
+def test_a_plain_sample_holds_the_volumes_of_its_person(pack):
+    looks = replace(Randomisation(), plain=1.0)
+    volumes = []
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        torch.rand((), generator=generator)
+        number = int(torch.randint(2**31, (), generator=generator))
+        subject = draw_subject(looks.people, number, 0)
+        scan = simulate(
+            pack, subject, visits(subject, 1, 1.0)[0], number, looks.plainly
+        )
+        sample = draw_sample(pack, looks, seed)
+        volumes.append((scan.volumes.icv_ml, head_ml(sample)))
+        name = "lateral_ventricles"
+        assert ml(sample, name) == pytest.approx(scan.structures_ml[name], rel=0.03)
+    true, found = np.array(volumes).T
+    assert np.allclose(found, true, rtol=0.02)
+    assert np.corrcoef(true, found)[0, 1] > 0.99
 
 
 def test_the_blur_is_a_gaussian(pack):

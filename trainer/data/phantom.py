@@ -135,10 +135,7 @@ def simulate(
     The same seed, subject, visit, looks and pack give the same voxels.
     """
     looks = looks or Looks()
-    person = draw_individual(looks.anatomy, seed, subject.index)
-    phi = solve(pack, person, visit.volumes, looks.steps)
-    structures = warp(pack.structures, phi).clamp(0, 1)
-    t1, white = warp(torch.stack([pack.t1, pack.white]), phi)
+    structures, t1, white = bent(pack, subject, visit, seed, looks)
     generator = generator_of(seed, subject.index, visit.number + 1)
     tone = draw_tone(looks.scanner, visit.age, generator)
     truth = paint(structures, t1, white, tone)
@@ -151,6 +148,17 @@ def simulate(
         totals(millilitres),
         millilitres,
     )
+
+
+def bent(
+    pack: TemplatePack, subject: Subject, visit: Visit, seed: int, looks: Looks
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Soft structures (S, i, j, k), T1 and share of white matter of one visit."""
+    person = draw_individual(looks.anatomy, seed, subject.index)
+    phi = solve(pack, person, visit.volumes, looks.steps)
+    structures = warp(pack.structures, phi).clamp(0, 1)
+    t1, white = warp(torch.stack([pack.t1, pack.white]), phi)
+    return structures, t1, white
 
 
 def structure_volumes(structures: Tensor, grid: Grid) -> dict[str, float]:

@@ -11,7 +11,7 @@ All maps are float32 (i, j, k) on the template's grid unless said otherwise.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,13 +21,16 @@ from napari_brainldm.engine.segment import BRIGHTEST, PERCENTILE
 from trainer.data.flow import integrate, irrotational, smooth, warp
 from trainer.data.phantom import (
     Individual,
+    Looks,
+    bent,
     coarse,
     head_position,
     rotation,
     smooth_field,
     spread,
 )
-from trainer.data.photograph import Scanner, Tone, bias_field, paint
+from trainer.data.photograph import Tone, bias_field, draw_tone, paint, photograph
+from trainer.data.population import PopulationConfig, draw_subject, visits
 from trainer.data.surroundings import (
     Range,
     Surroundings,
@@ -80,8 +83,11 @@ class Randomisation:
     whole_head
         Share of samples with the head around the brain.
     plain
-        Share of samples as clear and stripped as the cohort's scans: edges that tell
-        how much of a voxel each structure fills, which blurred ones do not.
+        Share of samples that are scans as the cohort has them: people of all ages with
+        edges that tell how much of a voxel each structure fills, which blurred ones do
+        not.
+    people, plainly
+        Whom these are of, and how they look.
     """
 
     ventricles: Range = (-2.5, 6.0)
@@ -110,6 +116,10 @@ class Randomisation:
     gamma: float = 0.15
     whole_head: float = 0.6
     plain: float = 0.3
+    people: PopulationConfig = field(
+        default_factory=lambda: PopulationConfig(spread=1.5)
+    )
+    plainly: Looks = field(default_factory=lambda: Looks(steps=(8, 0)))
     surroundings: Surroundings = field(default_factory=Surroundings)
 
 
@@ -134,7 +144,7 @@ def draw_sample(pack: TemplatePack, looks: Randomisation, seed: int) -> Sample:
     """One sample on the grid and the device of `pack`; the same seed, the same one."""
     generator = torch.Generator().manual_seed(seed)
     if torch.rand((), generator=generator) < looks.plain:
-        looks = plain(looks)
+        return draw_plain(pack, looks, generator)
     phi = draw_anatomy(pack, looks, generator)
     maps = _warped(torch.cat([pack.structures, pack.t1[None], pack.white[None]]), phi)
     power = uniform(looks.white_power, generator)
@@ -147,32 +157,22 @@ def draw_sample(pack: TemplatePack, looks: Randomisation, seed: int) -> Sample:
     return Sample(picture, _memberships(structures, white, kept))
 
 
-def plain(looks: Randomisation) -> Randomisation:
-    """`looks` with the anatomy as it is and the pictures of `photograph.Scanner`."""
-    scanner = Scanner()
-    csf, gray = (_around(level) for level in (scanner.csf, scanner.gray))
-    return replace(
-        looks,
-        white_power=(1.0, 1.0),
-        csf_level=csf,
-        gray_level=gray,
-        contrast=_around(scanner.white - scanner.gray),
-        detail=(scanner.detail, scanner.detail),
-        deep_level=0.0,
-        lesions=0.0,
-        choroid=0.0,
-        slices=0.0,
-        blur=(0.0, 0.0),
-        bias=(0.0, scanner.bias),
-        noise=_around(scanner.noise),
-        gamma=0.0,
-        whole_head=0.0,
-        surroundings=replace(looks.surroundings, crumbs=0.0, nibbled_mm=0.0),
-    )
-
-
-def _around(level: float) -> Range:
-    return 0.9 * level, 1.1 * level
+def draw_plain(
+    pack: TemplatePack, looks: Randomisation, generator: torch.Generator
+) -> Sample:
+    """Somebody as the cohort might hold them, or their mirror image."""
+    seed = int(torch.randint(2**31, (), generator=generator))
+    subject = draw_subject(looks.people, seed, 0)
+    visit = visits(subject, 1, 1.0)[0]
+    structures, t1, white = bent(pack, subject, visit, seed, looks.plainly)
+    tone = draw_tone(looks.plainly.scanner, visit.age, generator)
+    truth = paint(structures, t1, white, tone)
+    picture = photograph(truth, looks.plainly.scanner, generator)
+    picture = normalised(picture, pack.mask > 0.5)
+    found = _memberships(structures, white.clamp(0, 1), torch.ones_like(picture))
+    if torch.rand((), generator=generator) < 0.5:
+        return Sample(picture.flip(0), found.flip(1))
+    return Sample(picture, found)
 
 
 def _shared_out(structures: Tensor, power: float) -> Tensor:
@@ -186,7 +186,11 @@ def _shared_out(structures: Tensor, power: float) -> Tensor:
 
 
 def _memberships(structures: Tensor, white: Tensor, kept: Tensor) -> Tensor:
-    """Background and structures (1 + S, i, j, k), the cerebellum split by tissue."""
+    """Background and structures (1 + S, i, j, k), the cerebellum split by tissue.
+
+    A voxel is within the head or not, as it is seen in a picture; what the rim has
+    too much inside it lacks outside.
+    """
     cerebellum = structures[_SPLIT]
     parts = [
         *structures[:_SPLIT],
@@ -194,10 +198,10 @@ def _memberships(structures: Tensor, white: Tensor, kept: Tensor) -> Tensor:
         cerebellum * white,
         *structures[_SPLIT + 1 :],
     ]
-    inside = torch.stack(parts) * kept
-    outside = (1 - inside.sum(0, keepdim=True)).clamp(min=0)
-    found = torch.cat([outside, inside])
-    return found / found.sum(0)
+    inside = torch.stack(parts)
+    total = inside.sum(0)
+    seen = kept * (total >= 0.5)
+    return torch.cat([(1 - seen)[None], inside * (seen / total.clamp(min=0.5))])
 
 
 def normalised(picture: Tensor, brain: Tensor) -> Tensor:
