@@ -35,6 +35,11 @@ DESCRIPTION = "SYNTHETIC brain MRI, napari-brainldm, not a measured scan"
 
 def record(renderer: Renderer, request: Request, picture: Volume) -> dict[str, Any]:
     """Everything needed to tell, check and re-create `picture`, as plain values."""
+    return request_record(renderer, request) | {"PictureSha256": picture.digest}
+
+
+def request_record(renderer: Renderer, request: Request) -> dict[str, Any]:
+    """As `record`, of whatever picture `renderer` makes of `request`."""
     request = renderer.resolve(request)
     card = renderer.card
     plain = {
@@ -48,7 +53,6 @@ def record(renderer: Renderer, request: Request, picture: Volume) -> dict[str, A
         "OutOfTrainingRange": _extrapolated(renderer, request),
         "Device": renderer.compute.device,
         "Versions": versions(),
-        "PictureSha256": picture.digest,
     }
     if isinstance(request.origin, Scan):
         plain["Scan"] = _scan_record(renderer, request.origin)
@@ -62,6 +66,14 @@ def derived_record(
     plain = record(renderer, derived.requests[0], picture)
     del plain["Request"]
     return plain | {"Derived": derived.to_plain()}
+
+
+def difference_record(
+    renderer: Renderer, requests: tuple[Request, Request], picture: Volume
+) -> dict[str, Any]:
+    """As `record`, of the picture of the first request minus that of the second."""
+    resolved = tuple(renderer.resolve(request) for request in requests)
+    return derived_record(renderer, Derived("difference", (), resolved), picture)
 
 
 def _extrapolated(renderer: Renderer, request: Request) -> list[str]:
@@ -122,8 +134,7 @@ def export_difference(
 ) -> Path:
     """Write the signed difference first - second, with a Derived record."""
     changed = difference(*pictures)
-    resolved = tuple(renderer.resolve(request) for request in requests)
-    sidecar = derived_record(renderer, Derived("difference", (), resolved), changed)
+    sidecar = difference_record(renderer, requests, changed)
     placed = _in_space(renderer, requests[0].origin, changed, sidecar, space)
     return _write(placed, sidecar, folder, marked(_spaced(stem, space)), DESCRIPTION)
 

@@ -51,11 +51,42 @@ class LinearMap(nn.Module):
         return unfolded(blocks.T.reshape(shape), self.factor)
 
 
-def shipped(checkpoint: Checkpoint) -> nn.Module | None:
-    """The checkpoint's own preview decoder in eval mode; None if it brings none."""
+class CheapDecoder:
+    """The cheap decode of one checkpoint: its own, else one learned on the way.
+
+    Parameters
+    ----------
+    checkpoint
+        Loaded weights and card; its preview decoder is built when first needed.
+    device
+        Where latents will lie.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str) -> None:
+        self._checkpoint, self._device = checkpoint, device
+        self._network: nn.Module | None = None
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor | None:
+        """The picture (1, 1, f i, f j, f k) of a raw latent; None before `learn`."""
+        if self._network is None and self._ships:
+            self._network = _shipped(self._checkpoint).to(self._device)
+        return None if self._network is None else self._network(latent)
+
+    def learn(self, latent: Tensor, picture: Tensor) -> None:
+        """Take a raw latent and its full picture as the example, if one is needed."""
+        if self._network is None and not self._ships:
+            self._network = LinearMap(latent, picture)
+
+    @property
+    def _ships(self) -> bool:
+        return self._checkpoint.card.preview is not None
+
+
+def _shipped(checkpoint: Checkpoint) -> nn.Module:
     card = checkpoint.card
-    if card.preview is None or card.autoencoder is None:
-        return None
+    assert card.preview is not None
+    assert card.autoencoder is not None
     network = card.preview.build(card.autoencoder)
     network.load_state_dict(checkpoint.part("preview"), strict=True)
     return network.eval()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from napari_brainldm.engine import diffusion, preview
+from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.asked import volumes_asked
 from napari_brainldm.engine.codes import Code, between
 from napari_brainldm.engine.conform import (
@@ -20,6 +20,7 @@ from napari_brainldm.engine.conform import (
 )
 from napari_brainldm.engine.device import Compute, choose
 from napari_brainldm.engine.measure import measure
+from napari_brainldm.engine.preview import CheapDecoder
 from napari_brainldm.engine.request import (
     Between,
     Conditions,
@@ -78,7 +79,7 @@ class Renderer:
         self._centre = checkpoint.latent_mean().to(self.compute.device)
         self._encoder: nn.Module | None = None
         self._unet: nn.Module | None = None
-        self._quick: nn.Module | None = None
+        self._cheap = CheapDecoder(checkpoint, self.compute.device)
         self._segmenter = segmenter
         self._scans: dict[str, Volume] = {}
         self._preparations: dict[str, Preparation] = {}
@@ -235,7 +236,7 @@ class Renderer:
         The very first picture of a checkpoint without a preview decoder is decoded in
         full. `preview` shows what the steps on the way predict.
         """
-        return (yield from self._made(request, self._cheap))
+        return (yield from self._made(request, self._quick))
 
     def _made(
         self, request: Request, decode: Callable[[Tensor, Compute], Volume]
@@ -258,27 +259,18 @@ class Renderer:
         From the checkpoint's preview decoder; without one, from a linear map learned
         from the first full picture, and None before there is one.
         """
-        if self._quick is None:
-            self._quick = preview.shipped(self.checkpoint)
-            if self._quick is None:
-                return None
-            self._quick.to(self.compute.device)
         with torch.no_grad(), self.compute.autocast():
-            picture = self._quick(self._raw(x0))
-        return self._volume(picture)
+            picture = self._cheap.decode(self._raw(x0))
+        return None if picture is None else self._volume(picture)
 
     def _full(self, latent: Tensor, compute: Compute) -> Volume:
         picture = self._decode(latent, compute)
-        self._learn_preview(latent, picture)
+        data = torch.from_numpy(picture.data)[None, None].to(latent.device)
+        self._cheap.learn(self._raw(latent), data)
         return picture
 
-    def _cheap(self, latent: Tensor, compute: Compute) -> Volume:
+    def _quick(self, latent: Tensor, compute: Compute) -> Volume:
         return self.preview(latent) or self._full(latent, compute)
-
-    def _learn_preview(self, latent: Tensor, picture: Volume) -> None:
-        if self._quick is None and self.card.preview is None:
-            data = torch.from_numpy(picture.data)[None, None].to(latent.device)
-            self._quick = preview.LinearMap(self._raw(latent), data)
 
     def _sample(
         self, request: Request, compute: Compute

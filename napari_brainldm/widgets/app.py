@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import napari
 
+from napari_brainldm.widgets.layers import EXPLORE, PLUGIN
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-PLUGIN, EXPLORE = "napari-brainldm", "Explore"
 
 
 def open_viewer(checkpoint: Path | None = None) -> None:

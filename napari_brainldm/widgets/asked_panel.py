@@ -20,6 +20,7 @@ from napari_brainldm.widgets.looks import (
     DARK,
     Colours,
     named,
+    quiet,
     sentence_label,
     set_style,
 )
@@ -191,9 +192,8 @@ class AskedPanel(QFrame):
 
     def set_wanted(self, wanted: bool) -> None:
         """Show whether structures are wanted, without a signal."""
-        blocked = self.structures.blockSignals(True)
-        self.structures.setChecked(wanted)
-        self.structures.blockSignals(blocked)
+        with quiet(self.structures):
+            self.structures.setChecked(wanted)
 
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.contrast import difference
-from napari_brainldm.engine.request import Derived
+from napari_brainldm.engine.export import difference_record
 from napari_brainldm.widgets import overlays
 
 if TYPE_CHECKING:
@@ -140,10 +139,15 @@ class Comparison(QObject):
             self._difference = None
             return
         changed = difference(now.volume, self.pinned.volume)
-        requests = now.request, self.pinned.request
-        derived = Derived("difference", (), requests).to_plain()
-        show = partial(overlays.show_difference, self._viewer, self._difference)
-        self._difference = show(changed, {"Synthetic": True, "Derived": derived})
+        assert self._desk.renderer is not None
+        self._difference = overlays.show_difference(
+            self._viewer,
+            self._difference,
+            changed,
+            difference_record(
+                self._desk.renderer, (now.request, self.pinned.request), changed
+            ),
+        )
 
     def _drop(self) -> None:
         for layer in (self._difference, self._reference):

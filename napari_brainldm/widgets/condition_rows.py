@@ -22,6 +22,7 @@ from napari_brainldm.widgets.looks import (
     DARK,
     Colours,
     WheelGuard,
+    quiet,
     sentence_label,
     set_style,
 )
@@ -132,9 +133,8 @@ class NumberRow(QWidget):
 
     def set_value(self, value: Value) -> None:
         """Show `value` without a signal."""
-        blocked = self.box.blockSignals(True)
-        self.box.setValue(float(value))
-        self.box.blockSignals(blocked)
+        with quiet(self.box):
+            self.box.setValue(float(value))
         self._sync()
 
     def set_colours(self, colours: Colours) -> None:
@@ -202,10 +202,9 @@ class NumberRow(QWidget):
 
     def _sync(self) -> None:
         """Bring slider and note to the box, the one holder of the value."""
-        blocked = self.slider.blockSignals(True)
         if not self.dragging:  # the hand is right while it holds the handle
-            self.slider.setValue(self.box.value())
-        self.slider.blockSignals(blocked)
+            with quiet(self.slider):
+                self.slider.setValue(self.box.value())
         outside = self.covariate.extrapolates(self.box.value())
         text = f"training range {range_text(self.covariate)}"
         self.note.setText(f"⚠ outside {text}" if outside else text)
@@ -250,10 +249,9 @@ class CategoryRow(QWidget):
 
     def set_value(self, value: Value) -> None:
         """Show `value` without a signal."""
-        blocked = self.buttons.blockSignals(True)
-        for button in self.buttons.buttons():
-            button.setChecked(button.property("category") == value)
-        self.buttons.blockSignals(blocked)
+        with quiet(self.buttons):
+            for button in self.buttons.buttons():
+                button.setChecked(button.property("category") == value)
 
     def set_colours(self, colours: Colours) -> None:
         """Nothing to do: napari's own style colours buttons."""

@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.asked import Findings, find
 from napari_brainldm.engine.checkpoint import load_checkpoint
-from napari_brainldm.engine.export import record
+from napari_brainldm.engine.export import record, request_record
 from napari_brainldm.engine.renderer import Progress, Renderer
 from napari_brainldm.engine.request import EngineError, Request
 from napari_brainldm.engine.resources import bundled_segmenter
@@ -21,6 +21,7 @@ from napari_brainldm.engine.segment import Segmenter
 from napari_brainldm.engine.volume import Volume
 from napari_brainldm.widgets import layers, overlays
 from napari_brainldm.widgets.job import Job, Step, Task, Tick
+from napari_brainldm.widgets.preferences import Preferences, preferences, refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +232,13 @@ def _load(path: Path) -> Generator[Step, None, Renderer]:
     yield Tick("load", 0, 2)
     checkpoint = load_checkpoint(path)
     yield Tick("load", 1, 2)
-    return Renderer(checkpoint)
+    wishes = preferences()
+    try:
+        return Renderer(checkpoint, wishes.device, wishes.precision)
+    except EngineError as error:
+        if wishes == Preferences():
+            raise
+        raise refused(error) from error
 
 
 def _render(renderer: Renderer, request: Request) -> Generator[Progress, None, Picture]:
@@ -242,11 +249,14 @@ def _render(renderer: Renderer, request: Request) -> Generator[Progress, None, P
 
 
 def _sketch(renderer: Renderer, request: Request) -> Generator[Step, None, Picture]:
-    """A preview, with what every step predicts as news on the way."""
+    """A preview, with what every step predicts as news on the way.
+
+    Its record lacks the digest, which costs time that a moving hand does not have.
+    """
     start = time.perf_counter()
+    notes = request_record(renderer, request) | {"Preview": True}
 
     def told(volume: Volume) -> Picture:
-        notes = record(renderer, request, volume) | {"Preview": True}
         return Picture(volume, request, notes, time.perf_counter() - start)
 
     steps = renderer.sketch(request)

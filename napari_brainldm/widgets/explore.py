@@ -20,12 +20,6 @@ from superqt import QCollapsible
 
 from napari_brainldm.engine.asked import Findings, compare
 from napari_brainldm.engine.notice import NOTICE
-from napari_brainldm.engine.recreate import (
-    Original,
-    check_model,
-    read_sidecar,
-    verdict,
-)
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Sampler
 from napari_brainldm.engine.resources import bundled_checkpoint
 from napari_brainldm.widgets.about import about
@@ -37,8 +31,10 @@ from napari_brainldm.widgets.desk import Desk, Picture
 from napari_brainldm.widgets.export_row import ExportRow
 from napari_brainldm.widgets.history_row import HistoryRow, check_fits
 from napari_brainldm.widgets.looks import colours_of, sentence_label
+from napari_brainldm.widgets.preferences import preferences
 from napari_brainldm.widgets.regions import Regions
 from napari_brainldm.widgets.request_form import RequestForm
+from napari_brainldm.widgets.revival import Revival
 from napari_brainldm.widgets.series import Series
 from napari_brainldm.widgets.status_panel import ErrorPanel, StatusPanel
 from napari_brainldm.widgets.sweep_panel import SeedsPanel, SweepPanel
@@ -47,7 +43,9 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
     from napari_brainldm.engine.sweep import Axis, Film
 
-PREVIEW = Sampler("dpm++2m", 4)
+PREVIEW = "dpm++2m"
+"""Sampler of the quick pictures, whatever that of the full one is."""
+
 BACKGROUND = ("sweep", "seeds")
 """Tasks during which the rest of the dock can be used."""
 
@@ -81,7 +79,6 @@ class ExploreDock(QWidget):
         self._again: Callable[[], None] = self._open_bundled
         self._last = ""  # words about what ended last
         self._opening = Path()
-        self._original: Original | None = None  # what is being re-created
         self._make_parts()
         self._lay_out()
         self._wire()
@@ -98,6 +95,7 @@ class ExploreDock(QWidget):
         self.past = HistoryRow()
         self.comparison = Comparison(self._viewer, self.desk)
         self.compare = ComparePanel(self.comparison)
+        self.revival = Revival(self._viewer, self.desk, self.comparison, self.past)
         self.series = Series(self._viewer, self.desk)
         self.sweeps, self.seeds = SweepPanel(), SeedsPanel()
         self.about = sentence_label("About this checkpoint")
@@ -156,11 +154,18 @@ class ExploreDock(QWidget):
         desk.progressed.connect(self.status.tick)
         desk.changed.connect(self._on_desk_changed)
         desk.failed.connect(self._on_desk_failed)
+        self.revival.listen()  # history and status have the picture by then
         self.status.cancelled.connect(self.cancel)
         self.asked.toggled.connect(desk.show_structures)
         self.error.retried.connect(lambda: self._again())
         self.past.chosen.connect(self._on_past_chosen)
-        self.past.opened.connect(self._on_past_opened)
+        self.past.opened.connect(self.revival.recreate)
+        self.revival.opening.connect(self.open)
+        self.revival.wanted.connect(self._restore)
+        self.revival.told.connect(self._on_revival_told)
+        self.revival.failed.connect(self.error.show_sentence)
+        self.below.kept.connect(lambda path: self.revival.save(path, self._opening))
+        self.below.reopened.connect(self.open_workspace)
         self.past.refused.connect(self.error.show_sentence)
         self.past.add_keys(self)
         self.compare.add_keys(self)
@@ -181,7 +186,7 @@ class ExploreDock(QWidget):
         themes = self._viewer.events.theme
         themes.connect(self._on_theme_changed)
         # the window may close in the middle of a run; the dock has no other hook
-        parts = desk, self.comparison, self.series, self.regions
+        parts = desk, self.comparison, self.revival, self.series, self.regions
         self.destroyed.connect(_ender(parts, themes, self._on_theme_changed))
 
     # -- checkpoint ------------------------------------------------------------
@@ -193,6 +198,11 @@ class ExploreDock(QWidget):
         self.settle.stop()
         self.desk.open(path)
 
+    def open_workspace(self, path: Path) -> None:
+        """Bring back the state kept in the workspace file at `path`."""
+        self.error.hide()
+        self.revival.reopen(path)
+
     def _open_bundled(self) -> None:
         try:
             self.open(bundled_checkpoint())
@@ -203,7 +213,6 @@ class ExploreDock(QWidget):
 
     def _on_desk_opened(self, card: Card) -> None:
         self._last = "Loaded"
-        self._original = None
         self.past.clear()
         if self.form is not None:
             self.place.removeWidget(self.form)
@@ -237,6 +246,7 @@ class ExploreDock(QWidget):
         try:
             check_fits(self.desk.renderer.card, request)
         except EngineError as error:
+            self.revival.drop()
             self.error.show_sentence(str(error))
             return
         self.settle.stop()
@@ -247,6 +257,7 @@ class ExploreDock(QWidget):
     def cancel(self) -> None:
         """Stop what runs; the picture shown stays."""
         self.settle.stop()
+        self.revival.drop()
         self.desk.cancel()
         if not self.desk.busy:
             self._tell_numbers()
@@ -260,7 +271,8 @@ class ExploreDock(QWidget):
         assert self.form is not None
         self.settle.start()
         if self.form.live:
-            request = replace(self.form.request(), sampler=PREVIEW)
+            quick = Sampler(PREVIEW, preferences().preview_steps)
+            request = replace(self.form.request(), sampler=quick)
             self._ask(request, preview=True)
 
     def _on_form_released(self) -> None:
@@ -326,35 +338,15 @@ class ExploreDock(QWidget):
         self.below.record = picture.record
         if not preview:
             self.past.visit(picture.request)
-            self._judge(picture)
-
-    def _judge(self, picture: Picture) -> None:
-        """Tell whether a picture that was to be re-created came out the same."""
-        found, self._original = self._original, None
-        if found is None or found.request != picture.request:
-            return
-        assert self.desk.renderer is not None
-        words = verdict(found, picture.volume, self.desk.renderer)
-        if picture.volume.digest == found.picture_sha256:
-            self._last = words
-        else:
-            self.error.show_sentence(words)
 
     def _on_past_chosen(self, request: Request) -> None:
-        self._original = None
+        self.revival.drop()
         self._restore(request)
 
-    def _on_past_opened(self, path: Path) -> None:
-        if self.desk.renderer is None:
-            return
-        try:
-            found = read_sidecar(path)
-            check_model(found, self.desk.renderer)
-        except EngineError as error:
-            self.error.show_sentence(str(error))
-            return
-        self._original = found
-        self._restore(found.request)
+    def _on_revival_told(self, words: str) -> None:
+        self._last = words
+        if not self.desk.busy:
+            self.status.rest(words)
 
     def _on_desk_saved(self, paths: list[str]) -> None:
         self._last = f"Wrote {Path(paths[0]).name}"

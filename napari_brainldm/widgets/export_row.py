@@ -1,4 +1,4 @@
-"""The buttons under the picture's numbers: its regions, and its file."""
+"""The buttons under the picture's numbers: its regions, its file, the workspace."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QPushButton, QWidget
 
+from napari_brainldm.engine.workspace import SUFFIX
 from napari_brainldm.widgets.looks import named
 
 
 class ExportRow(QWidget):
-    """Asks for the region table, and where to write the picture."""
+    """Asks for the region table, and where to write picture and workspace."""
 
     chosen = Signal(object)  # Path to write the picture at
     tabled = Signal()  # the region table is wanted
+    kept = Signal(object)  # Path to write the workspace at
+    reopened = Signal(object)  # Path of a workspace
 
     def __init__(self) -> None:
         super().__init__()
         self.record: dict[str, Any] = {}
-        self.table, self.export = QPushButton("Regions…"), QPushButton("Export NIfTI…")
+        self.table, self.export = QPushButton("Regions…"), QPushButton("Export…")
+        self.workspace = QPushButton("Workspace")
+        self.workspace.setMenu(self._menu())
+        tip = "Save or reopen model, pictures, history and view as one file"
+        named(self.workspace, "Workspace", tip)
         tip = "A table of structures or atlas regions, below the picture"
         named(self.table, "Regions", tip)
         tip = "Write the picture shown as NIfTI, marked synthetic, with a JSON sidecar"
@@ -28,8 +35,9 @@ class ExportRow(QWidget):
         self.export.setEnabled(False)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.table, 1)
-        layout.addWidget(self.export, 1)
+        for button in (self.table, self.workspace, self.export):
+            button.setMinimumWidth(0)
+            layout.addWidget(button, 1)
         self.table.clicked.connect(self.tabled)
         self.export.clicked.connect(self.ask)
 
@@ -40,6 +48,29 @@ class ExportRow(QWidget):
         )
         if name:
             self.chosen.emit(Path(name))
+
+    def _menu(self) -> QMenu:
+        menu = QMenu(self)
+        menu.addAction("Save workspace…", self.ask_keep)
+        menu.addAction("Open workspace…", self.ask_reopen)
+        return menu
+
+    def ask_keep(self) -> None:
+        """Ask where to write the workspace."""
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Save the workspace", f"brain{SUFFIX}", f"Workspaces (*{SUFFIX})"
+        )
+        if name:
+            bare = name.removesuffix(".json").removesuffix(".workspace")
+            self.kept.emit(Path(bare + SUFFIX))
+
+    def ask_reopen(self) -> None:
+        """Ask which workspace to reopen."""
+        name, _ = QFileDialog.getOpenFileName(
+            self, "Open a workspace", "", f"Workspaces (*{SUFFIX});;JSON (*.json)"
+        )
+        if name:
+            self.reopened.emit(Path(name))
 
     def _name(self) -> str:
         """A name that tells the conditions, such as "age-60_sex-F_seed-0.nii.gz"."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_brainldm.engine.request import Request
 
 MOST = 200
@@ -27,6 +29,16 @@ class History:
     def can_redo(self) -> bool:
         """Whether there is a later request."""
         return self._place < len(self._requests) - 1
+
+    @property
+    def state(self) -> tuple[tuple[Request, ...], int]:
+        """All requests in order, and the place of the one shown."""
+        return tuple(self._requests), self._place
+
+    def restore(self, requests: Sequence[Request], place: int) -> None:
+        """Take over a former `state`."""
+        self._requests = list(requests)[-MOST:]
+        self._place = min(place, len(self._requests) - 1)
 
     def visit(self, request: Request) -> None:
         """Remember `request` as the newest; what was undone is forgotten.

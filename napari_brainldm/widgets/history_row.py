@@ -20,6 +20,8 @@ from napari_brainldm.widgets.history import History
 from napari_brainldm.widgets.looks import named
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_brainldm.engine.card import Card
 
 
@@ -63,6 +65,11 @@ class HistoryRow(QWidget):
         """A final picture of `request` is shown."""
         self.current = request
         self.history.visit(request)
+        self._refresh()
+
+    def restore(self, requests: Sequence[Request], place: int) -> None:
+        """Undo and redo over former requests, of which one is shown."""
+        self.history.restore(requests, place)
         self._refresh()
 
     def clear(self) -> None:

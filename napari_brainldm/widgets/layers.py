@@ -27,6 +27,9 @@ from napari_brainldm.engine.scan_file import SUFFIXES, read_scan, save_volume
 from napari_brainldm.engine.volume import Affine, Array, Volume
 from napari_brainldm.widgets.letters import orient
 
+PLUGIN, EXPLORE = "napari-brainldm", "Explore"
+"""As the plugin and its dock are called in the manifest."""
+
 AXES = ("S", "A", "R")
 UNITS = ("mm", "mm", "mm")
 LIMITS = (0.0, 1.1)
@@ -186,33 +189,38 @@ def _data_to_world(layer: Any) -> Affine:
 
 def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerTuple]] | None:
     """The reader for NIfTI and FreeSurfer scans; None for anything else."""
-    paths = [path] if isinstance(path, str | Path) else path
-    return _read if all(str(p).lower().endswith(SUFFIXES) for p in paths) else None
+    ours = all(str(p).lower().endswith(SUFFIXES) for p in _paths(path))
+    return _read if ours else None
 
 
 def get_checkpoint_reader(
     path: str | list[str],
 ) -> Callable[[Any], list[tuple[None]]] | None:
-    """The reader for checkpoints: they open in the Explore dock, not as layers."""
-    paths = [path] if isinstance(path, str | Path) else path
-    return _open_checkpoint if len(paths) == 1 else None
+    """The reader for checkpoints and workspaces: the Explore dock opens them."""
+    return _open_checkpoint if len(_paths(path)) == 1 else None
 
 
 def _open_checkpoint(path: str | list[str]) -> list[tuple[None]]:
     from napari import current_viewer
 
-    one = path if isinstance(path, str | Path) else path[0]
     viewer = current_viewer()
     if viewer is not None:
         # the dock that is there, or a new one
-        _, dock = viewer.window.add_plugin_dock_widget("napari-brainldm", "Explore")
-        dock.open(Path(one))
+        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, EXPLORE)
+        one = _paths(path)[0]
+        kept = one.name.lower().endswith(".json")
+        dock.open_workspace(one) if kept else dock.open(one)
     return [(None,)]  # as npe2 calls "nothing to show"
 
 
 def _read(path: str | list[str]) -> list[LayerTuple]:
-    paths = [path] if isinstance(path, str | Path) else path
-    return [_read_one(Path(p)) for p in paths]
+    return [_read_one(p) for p in _paths(path)]
+
+
+def _paths(given: str | list[str]) -> list[Path]:
+    """What napari gives a reader, as a list."""
+    several = [given] if isinstance(given, str | Path) else given
+    return [Path(one) for one in several]
 
 
 def _read_one(path: Path) -> LayerTuple:

@@ -11,12 +11,17 @@ from typing import Any
 import numpy as np
 from napari.components.overlays import TextOverlay
 
+from napari_brainldm.widgets.preferences import preferences
+
 UPRIGHT = ("towards", "up", "right")
 """Camera orientation that shows (S, A, R) arrays as they are, right on the right.
 
 napari's own default ("towards", "down", "right") shows a mirror image in 3D and turns
 slices upside down.
 """
+
+RADIOLOGICAL = ("away", "up", "left")
+"""The same seen from the feet, as radiologists do: right on the left."""
 
 NAMES = (("I", "S"), ("P", "A"), ("L", "R"))
 """Letters of the low and the high end of the world axes (S, A, R)."""
@@ -37,7 +42,8 @@ def orient(viewer: Any) -> None:
     overlays = viewer.canvas.overlays
     if _KEY.format(EDGES[0]) in overlays:
         return
-    viewer.scene.camera.orientation = UPRIGHT
+    shown = preferences().radiological
+    viewer.scene.camera.orientation = RADIOLOGICAL if shown else UPRIGHT
     texts = {edge: _text(edge) for edge in EDGES}
     for edge, text in texts.items():
         overlays[_KEY.format(edge)] = text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,3 +64,14 @@ def named(widget: QWidget, name: str, tip: str) -> QWidget:
     widget.setAccessibleName(name)
     widget.setToolTip(tip)
     return widget
+
+
+@contextmanager
+def quiet(*parts: QObject) -> Iterator[None]:
+    """Let `parts` change without a signal."""
+    before = [part.blockSignals(True) for part in parts]
+    try:
+        yield
+    finally:
+        for part, blocked in zip(parts, before, strict=True):
+            part.blockSignals(blocked)

@@ -57,6 +57,13 @@ DIVERGING = Colormap(
 )
 """Blue to clear to red: where nothing changed the picture shows through."""
 
+OVER = {
+    "colormap": DIVERGING,
+    "blending": "translucent",
+    "rendering": "translucent",
+}
+"""How a signed change lies over the picture."""
+
 COLOURS = {
     (2, 41): "#f5f5f540",  # white matter, faint: white would hide what is under it
     (3, 42): "#cd3e4e",  # cortical gray matter
@@ -105,18 +112,23 @@ def show_difference(
     The limits are symmetric and stay as they were first found, or as the user set
     them, so that differences compare.
     """
-    if layer is None or layer not in viewer.layers or not fits(layer, change):
-        remove(viewer, layer)
+    if not _updated(viewer, layer, change):
         data, keywords, _ = layer_tuple(change, "Difference", _symmetric(change.data))
-        keywords |= {"colormap": DIVERGING, "blending": "translucent"}
-        layer = viewer.add_image(data, **keywords | {"rendering": "translucent"})
-    else:
-        np.copyto(layer.data, reorient(change, "RAS").data.T)
-        layer.refresh()
+        layer = viewer.add_image(data, **keywords | OVER)
     layer.metadata["record"] = record
     if layer.metadata.pop("veiled", False):
         layer.visible = True
     return layer
+
+
+def _updated(viewer: Any, layer: Any, picture: Volume) -> bool:
+    """Bring `picture` into `layer`; if it does not fit, take the layer away."""
+    if layer is None or layer not in viewer.layers or not fits(layer, picture):
+        remove(viewer, layer)
+        return False
+    np.copyto(layer.data, reorient(picture, "RAS").data.T)
+    layer.refresh()
+    return True
 
 
 def _symmetric(data: Array) -> tuple[float, float]:
@@ -170,17 +182,12 @@ def show_map(viewer: Any, layer: Any, name: str, picture: Volume, kind: str) -> 
     SD) or "change" (signed).
     """
     limits = _limits_of(picture.data, kind)
-    if layer is None or layer not in viewer.layers or not fits(layer, picture):
-        remove(viewer, layer)
-        data, keywords, _ = layer_tuple(picture, name, limits)
-        keywords["colormap"] = {"size": "magma", "change": DIVERGING}.get(kind, "gray")
-        if kind == "change":
-            keywords["blending"] = "translucent"
-        return viewer.add_image(data, **keywords)
-    np.copyto(layer.data, reorient(picture, "RAS").data.T)
-    layer.contrast_limits = limits
-    layer.refresh()
-    return layer
+    if _updated(viewer, layer, picture):
+        layer.contrast_limits = limits
+        return layer
+    data, keywords, _ = layer_tuple(picture, name, limits)
+    looks = {"size": {"colormap": "magma"}, "change": OVER}.get(kind, {})
+    return viewer.add_image(data, **keywords | looks)
 
 
 def _limits_of(data: Array, kind: str) -> tuple[float, float]:

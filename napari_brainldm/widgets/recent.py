@@ -13,12 +13,17 @@ MOST = 8
 KEY = "checkpoints"
 
 
+def user_settings() -> QSettings:
+    """The user's settings of this plugin that are no preferences."""
+    scope, kind = QSettings.Scope.UserScope, QSettings.Format.IniFormat
+    return QSettings(kind, scope, "napari-brainldm", "explore")
+
+
 class Recent:
     """The last checkpoints, newest first, in the user's settings of this plugin."""
 
     def __init__(self) -> None:
-        scope, kind = QSettings.Scope.UserScope, QSettings.Format.IniFormat
-        self._settings = QSettings(kind, scope, "napari-brainldm", "explore")
+        self._settings = user_settings()
 
     def paths(self) -> list[Path]:
         """Those that are still there."""

@@ -23,7 +23,8 @@ from superqt import QCollapsible
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
 from napari_brainldm.engine.sampling import SAMPLERS
 from napari_brainldm.widgets.condition_rows import Row, row_of
-from napari_brainldm.widgets.looks import Colours, named
+from napari_brainldm.widgets.looks import Colours, named, quiet
+from napari_brainldm.widgets.presets import PresetButton
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
@@ -127,6 +128,8 @@ class RequestForm(QWidget):
         self.advanced = QCollapsible("Advanced")
         self.advanced.addWidget(self.sampler)
         self.advanced.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
+        self.presets = PresetButton(card, lambda: self.request().conditions)
+        self.presets.chosen.connect(self._on_presets_chosen)
         self.reset = QPushButton("Reset conditions")
         named(self.reset, "Reset conditions", "Back to the training medians")
         self.reset.clicked.connect(self._on_reset_clicked)
@@ -163,13 +166,11 @@ class RequestForm(QWidget):
             self.rows[name].set_value(value)
         advanced = self.sampler
         parts = self.seed.box, advanced.sampler, advanced.steps, advanced.guidance
-        blocked = [part.blockSignals(True) for part in parts]
-        self.seed.box.setValue(min(request.origin.value, LAST_SEED))
-        advanced.sampler.setCurrentText(request.sampler.name)
-        advanced.steps.setValue(request.sampler.steps)
-        advanced.guidance.setValue(request.guidance)
-        for part, before in zip(parts, blocked, strict=True):
-            part.blockSignals(before)
+        with quiet(*parts):
+            self.seed.box.setValue(min(request.origin.value, LAST_SEED))
+            advanced.sampler.setCurrentText(request.sampler.name)
+            advanced.steps.setValue(request.sampler.steps)
+            advanced.guidance.setValue(request.guidance)
 
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""
@@ -179,21 +180,28 @@ class RequestForm(QWidget):
     def renew_seed(self) -> None:
         """Draw a seed if it is not locked, without a signal."""
         if not self.seed.lock.isChecked():
-            blocked = self.seed.blockSignals(True)
-            self.seed.draw()
-            self.seed.blockSignals(blocked)
+            with quiet(self.seed):
+                self.seed.draw()
 
     def _on_reset_clicked(self) -> None:
         for row in self.rows.values():
             row.set_value(row.covariate.reference)
         self.moved.emit()  # once: several sliders are one picture
 
+    def _on_presets_chosen(self, conditions: Conditions) -> None:
+        for name, value in conditions.as_dict().items():
+            self.rows[name].set_value(value)
+        self.moved.emit()
+
     def _lay_out(self) -> None:
+        both = QHBoxLayout()
+        for button in (self.presets, self.reset):
+            both.addWidget(button, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
         for row in self.rows.values():
             layout.addWidget(row)
         layout.addWidget(self.seed)
-        layout.addWidget(self.reset)
+        layout.addLayout(both)
         layout.addWidget(self.advanced)

@@ -16,7 +16,7 @@ from torch.distributions import kl_divergence as reference_kl
 
 from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
 from napari_brainldm.engine.networks.preview import PreviewSpec
-from napari_brainldm.engine.preview import shipped
+from napari_brainldm.engine.preview import CheapDecoder
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Seed
 from tests.trainer import toys
@@ -448,7 +448,7 @@ def test_the_preview_decoder_copies_the_full_one(tmp_path):
     latent = torch.from_numpy(toys.planted(12)[0][10:11])
     with torch.no_grad():
         full = base.autoencoder().decode(latent)
-        cheap = shipped(checkpoint)(latent)
+        cheap = CheapDecoder(checkpoint, "cpu").decode(latent)
     assert cheap.shape == full.shape
     assert np.corrcoef(cheap.flatten(), full.flatten())[0, 1] > 0.3
 

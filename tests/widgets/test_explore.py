@@ -28,11 +28,13 @@ from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.renderer import Progress, Renderer, finish
 from napari_brainldm.engine.request import EngineError, Request
 from napari_brainldm.widgets import explore, layers
-from napari_brainldm.widgets.explore import PREVIEW, ExploreDock
+from napari_brainldm.widgets.explore import ExploreDock
+from napari_brainldm.widgets.preferences import Preferences
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Volume
 
+PREVIEW_STEPS = Preferences().preview_steps
 MakeDock = Callable[..., ExploreDock]
 
 
@@ -128,7 +130,7 @@ def test_a_hundred_ticks_make_one_preview_and_one_picture(
     for tick in range(100):
         age(dock).slider.setValue(50.0 + tick / 10)
     settle(qtbot, dock)
-    assert [request.sampler.steps for request in asked] == [PREVIEW.steps, 15]
+    assert [request.sampler.steps for request in asked] == [PREVIEW_STEPS, 15]
     assert {request.conditions.as_dict()["age"] for request in asked} == {59.9}
 
 
@@ -144,7 +146,7 @@ def test_dragging_previews_and_letting_go_renders(
     assert len(asked) == 1  # a resting hand is not yet done
     slider.setSliderDown(False)
     settle(qtbot, dock)
-    assert [request.sampler.steps for request in asked] == [PREVIEW.steps, 15]
+    assert [request.sampler.steps for request in asked] == [PREVIEW_STEPS, 15]
 
 
 def test_a_preview_is_shown_after_the_first_step_and_says_what_it_is(

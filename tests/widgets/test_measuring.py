@@ -21,7 +21,8 @@ from napari_brainldm.engine.segment import Segmenter
 from napari_brainldm.widgets import desk as desk_module
 from napari_brainldm.widgets import layers, overlays
 from napari_brainldm.widgets.asked_panel import AskedPanel, signed, told
-from napari_brainldm.widgets.explore import PREVIEW, ExploreDock
+from napari_brainldm.widgets.explore import ExploreDock
+from napari_brainldm.widgets.preferences import Preferences
 from tests.widgets.conftest import settle
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def test_a_preview_that_stays_has_no_numbers(qtbot: Any, dock: ExploreDock) -> N
     dock.cancel()
     settle(qtbot, dock)
     assert dock.desk.layer.metadata["record"]["Request"]["sampler"]["steps"] == (
-        PREVIEW.steps
+        Preferences().preview_steps
     )
     assert dock.asked.state.text() == "not measured"
     assert numbers(dock)["ventricles"] == ("", "–", "", "")
