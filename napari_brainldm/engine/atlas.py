@@ -136,6 +136,17 @@ def read_atlas(picture: Path, names: Path) -> Atlas:
     return _atlas(stem, labels, affine, found, UNKNOWN_LICENCE)
 
 
+def atlas_of(name: str, picture: Any, names: Mapping[int, str], licence: str) -> Atlas:
+    """An atlas of a label map in MNI space that nibabel holds, and index to name.
+
+    Raises
+    ------
+    EngineError
+        If `picture` is no label map, or none of `names` occurs in it.
+    """
+    return _atlas(name, *_labels_of(picture, name), names, licence)
+
+
 def region_means(
     atlas: Atlas, picture: Volume, reference: Volume | None = None
 ) -> tuple[RegionMean, ...]:
@@ -218,16 +229,19 @@ def _label_map(path: Path) -> tuple[Labels, Affine]:
     import nibabel as nib
 
     try:
-        image: Any = nib.load(path)
-        data = np.asarray(image.dataobj).squeeze()
+        return _labels_of(nib.load(path), path.name)
     except (OSError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise EngineError(
             f"{path.name} cannot be read as a label map ({error}). Choose a 3D NIfTI."
         ) from error
+
+
+def _labels_of(image: Any, name: str) -> tuple[Labels, Affine]:
+    data = np.asarray(image.dataobj).squeeze()
     labels = np.rint(np.nan_to_num(data)).astype(np.int32)
     if labels.ndim != 3 or not np.allclose(labels, data, atol=1e-3):
         raise EngineError(
-            f"{path.name} is no label map: one 3D picture of whole numbers is needed, "
+            f"{name} is no label map: one 3D picture of whole numbers is needed, "
             "one number per region. Probability maps must be made into labels first."
         )
     return labels, np.asarray(image.affine, np.float64)

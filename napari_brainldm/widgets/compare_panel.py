@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_brainldm.widgets import orthogonal
 from napari_brainldm.widgets.looks import (
     DARK,
     Colours,
@@ -35,6 +36,8 @@ class ComparePanel(QWidget):
         self.difference = QCheckBox("Show the difference")
         self.beside = QCheckBox("Side by side")
         self.flicker = QPushButton("Flicker")
+        self.orthogonal = QPushButton("Orthogonal views")
+        self.orthogonal.setVisible(orthogonal.installed())
         self.words = sentence_label("Reference")
         self.difference.setChecked(True)
         self._explain()
@@ -44,6 +47,7 @@ class ComparePanel(QWidget):
         self.difference.toggled.connect(comparison.show_difference)
         self.beside.toggled.connect(comparison.show_beside)
         self.flicker.clicked.connect(comparison.flicker)
+        self.orthogonal.clicked.connect(comparison.show_orthogonal)
         comparison.changed.connect(self._on_comparison_changed)
         self._on_comparison_changed()
 
@@ -82,6 +86,8 @@ class ComparePanel(QWidget):
         named(self.beside, "Side by side", tip)
         tip = f"Swap reference and picture in the same place ({FLICKER_KEY})"
         named(self.flicker, "Flicker", tip)
+        tip = "Coronal and sagittal slices beside the axial one"
+        named(self.orthogonal, "Orthogonal views", tip)
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -94,6 +100,7 @@ class ComparePanel(QWidget):
         layout.addLayout(first)
         layout.addWidget(self.difference)
         layout.addLayout(second)
+        layout.addWidget(self.orthogonal)
         layout.addWidget(self.words)
 
 

@@ -8,7 +8,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.contrast import difference
 from napari_brainldm.engine.export import difference_record
-from napari_brainldm.widgets import overlays
+from napari_brainldm.widgets import orthogonal, overlays
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.asked import Findings
@@ -92,6 +92,10 @@ class Comparison(QObject):
         self._reference.visible = not now.visible
         if self._difference is not None:
             self._difference.visible = now.visible and self.differing
+
+    def show_orthogonal(self) -> None:
+        """Show three slices at once, or one again; needs a plugin."""
+        orthogonal.toggle(self._viewer)
 
     def close(self) -> None:
         """Let go of viewer and layers; what is shown stays."""

@@ -243,17 +243,26 @@ def remove(viewer: Any, layer: Any) -> None:
         viewer.layers.remove(layer)
 
 
-def show_atlas(viewer: Any, atlas: Atlas) -> Any:
-    """Show an atlas over the picture, region names on hover, not to be edited."""
+def atlas_tuple(atlas: Atlas) -> LayerTuple:
+    """The layer that names places on hover: int32 (S, A, R), keywords, "labels"."""
     volume = Volume(atlas.labels, atlas.grid.matrix)  # type: ignore[arg-type]
     data, place = placed(volume)
     features = {
         "index": [0, *(region.index for region in atlas.regions)],
         "region": ["none", *(region.name for region in atlas.regions)],
     }
-    layer = viewer.add_labels(
-        data, name=f"Atlas: {atlas.name}", opacity=0.3, features=features, **place
-    )
+    keywords = {"name": f"Atlas: {atlas.name}", "opacity": 0.3, "features": features}
+    return data, keywords | place, "labels"
+
+
+def show_atlas(viewer: Any, atlas: Atlas) -> Any:
+    """Show an atlas over the picture, not to be edited; returns its layer."""
+    data, keywords, _ = atlas_tuple(atlas)
+    return locked(viewer.add_labels(data, **keywords))
+
+
+def locked(layer: Any) -> Any:
+    """`layer`, safe from brush and Delete; napari has no keywords for that."""
     layer.editable = False
     layer.locked = True
     return layer

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.atlas import Atlas, bundled, read_atlas
+from napari_brainldm.engine.atlas_fetch import SOURCES, fetch
 from napari_brainldm.engine.regions import Table, of_atlas, of_structures
 from napari_brainldm.widgets import layers, overlays
 from napari_brainldm.widgets.job import Step, Task, Tick
@@ -94,26 +95,22 @@ class Regions(QObject):
         return of_atlas(atlas, picture.volume, reference)
 
     def _on_panel_wanted(self, chosen: object) -> None:
-        if chosen == STRUCTURES:
-            overlays.remove(self._viewer, self._layer)
-            self._layer = None
-            self.refresh()
-        elif chosen in self._atlases:
-            self._show_atlas(chosen)
-        elif self._desk.renderer is not None:
+        overlays.remove(self._viewer, self._layer)
+        self._layer = None
+        if chosen in self._atlases:
+            self._layer = overlays.show_atlas(self._viewer, self._atlases[chosen])
+        elif chosen != STRUCTURES and self._desk.renderer is not None:
             grid = self._desk.renderer.card.grid
             work = partial(_load, chosen, grid)
             receive = partial(self._on_atlas_loaded, chosen)
             self._desk.run(Task("atlas", work, receive))
+        self.refresh()
 
     def _on_atlas_loaded(self, chosen: object, atlas: Atlas) -> None:
         self._atlases[chosen] = atlas
-        self._show_atlas(chosen)
-
-    def _show_atlas(self, chosen: object) -> None:
-        overlays.remove(self._viewer, self._layer)
-        self._layer = overlays.show_atlas(self._viewer, self._atlases[chosen])
-        self.refresh()
+        # a download takes long, and by now another table may be wanted
+        if self.panel is not None and self.panel.chosen == chosen:
+            self._on_panel_wanted(chosen)
 
     def _on_desk_shown(self, _: Picture, preview: bool) -> None:
         if not preview and self.panel is not None and self.panel.chosen != STRUCTURES:
@@ -127,6 +124,8 @@ def _load(chosen: object, grid: Any) -> Generator[Step, None, Atlas]:
     yield Tick("atlas", 0, 1)
     if chosen == BUNDLED:
         return bundled().on(grid)
+    if chosen in SOURCES:
+        return fetch(SOURCES[str(chosen)]).on(grid)
     assert isinstance(chosen, tuple)
     picture, names = (Path(path) for path in chosen)
     return read_atlas(picture, names).on(grid)

@@ -20,12 +20,14 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLineEdit,
+    QMessageBox,
     QPushButton,
     QTableView,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_brainldm.engine.atlas_fetch import SOURCES, Source
 from napari_brainldm.engine.files import write_whole, writing_into
 from napari_brainldm.engine.regions import Table
 from napari_brainldm.engine.request import EngineError
@@ -87,7 +89,8 @@ class RegionsPanel(QWidget):
     Signals
     -------
     wanted
-        Another table is wanted: "structures", "bundled", or the paths of an atlas.
+        Another table is wanted: "structures", "bundled", a key of `SOURCES`, or the
+        paths of an atlas.
     gone_to
         (x, y, z) in mm of the region that was clicked.
     """
@@ -103,6 +106,7 @@ class RegionsPanel(QWidget):
         self.model, self.sorted = RegionModel(), QSortFilterProxyModel(self)
         self.view = QTableView()
         self._chosen: object = STRUCTURES
+        self._agreed: set[Source] = set()
         self._set_up()
         self._lay_out()
         self.source.activated.connect(self._on_source_activated)
@@ -131,9 +135,20 @@ class RegionsPanel(QWidget):
         kind = self.source.itemData(place)
         if kind == OPEN:
             self._open()
-            return
-        self._chosen = kind
-        self.wanted.emit(kind)
+        elif kind in SOURCES and not self._may_download(SOURCES[kind]):
+            self._put_back()
+        else:
+            self._chosen = kind
+            self.wanted.emit(kind)
+
+    def _may_download(self, source: Source) -> bool:
+        """Whether the user agrees to the download; asked until it is so."""
+        if source not in self._agreed and download_agreed(self, source):
+            self._agreed.add(source)
+        return source in self._agreed
+
+    def _put_back(self) -> None:
+        self.source.setCurrentIndex(self.source.findData(self._chosen))
 
     def _open(self) -> None:
         picture, _ = QFileDialog.getOpenFileName(
@@ -145,7 +160,7 @@ class RegionsPanel(QWidget):
                 self, "Names of its regions", "", "Tables (*.tsv *.csv *.txt)"
             )
         if not names:
-            self.source.setCurrentIndex(self.source.findData(self._chosen))
+            self._put_back()
             return
         paths = (picture, names)
         self.source.insertItem(self.source.count() - 1, Path(picture).name, paths)
@@ -174,6 +189,8 @@ class RegionsPanel(QWidget):
     def _set_up(self) -> None:
         self.source.addItem("Structures of the picture", STRUCTURES)
         self.source.addItem("Desikan-Killiany atlas", BUNDLED)
+        for key, source in SOURCES.items():
+            self.source.addItem(f"{source.title} (download)…", key)
         self.source.addItem("Open an atlas…", OPEN)
         self.search.setPlaceholderText("Search")
         self.search.setClearButtonEnabled(True)
@@ -204,6 +221,23 @@ class RegionsPanel(QWidget):
         layout.addLayout(head)
         layout.addWidget(self.view, 1)
         layout.addWidget(self.words)
+
+
+def download_agreed(parent: QWidget, source: Source) -> bool:
+    """Ask whether `source` may be downloaded; its licence and origin are shown."""
+    box = QMessageBox(parent)
+    box.setIcon(QMessageBox.Icon.Question)
+    box.setWindowTitle(source.title)
+    box.setText(f"Download the atlas {source.title}?")
+    box.setInformativeText(
+        f"{source.origin}\n\nLicence: {source.licence}\n\nIt is downloaded from "
+        f"{source.host} into nilearn's data folder, unless it is there already."
+    )
+    download = box.addButton("Download", QMessageBox.ButtonRole.AcceptRole)
+    box.addButton(QMessageBox.StandardButton.Cancel)
+    box.exec()
+    box.deleteLater()
+    return box.clickedButton() == download
 
 
 def number_text(value: float | None) -> str:

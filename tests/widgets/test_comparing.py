@@ -12,7 +12,7 @@ import pytest
 from qtpy.QtGui import QGuiApplication, QShortcut
 
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
-from napari_brainldm.widgets import layers
+from napari_brainldm.widgets import layers, orthogonal
 from napari_brainldm.widgets.compare_panel import FLICKER_KEY, OTHER_NOISE
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.history import MOST, History
@@ -272,3 +272,23 @@ def test_the_user_may_delete_the_layers(qtbot: Any, dock: ExploreDock) -> None:
     dock._viewer.layers.remove("Reference")
     move_age(qtbot, dock, 60.0)
     assert layer(dock, "Synthetic brain").visible
+
+
+# -- orthogonal views --------------------------------------------------------------
+
+
+def test_orthogonal_views_are_offered_where_their_plugin_is(
+    npe2pm: Any, make_dock: MakeDock
+) -> None:
+    assert not orthogonal.installed()
+    without = make_dock()
+    assert without.compare.orthogonal.isHidden()
+    toggled: list[Any] = []
+    with npe2pm.tmp_plugin(name=orthogonal.PLUGIN) as plugin:
+        plugin.contribute.command(id=orthogonal.COMMAND)(toggled.append)
+        assert orthogonal.installed()
+        dock = make_dock()
+        assert not dock.compare.orthogonal.isHidden()
+        dock.compare.orthogonal.click()
+        assert toggled == [dock._viewer]
+    assert not orthogonal.installed()

@@ -12,11 +12,22 @@ import nibabel as nib
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
+from napari_brainldm.engine.atlas import Atlas, Region
+from napari_brainldm.engine.atlas_fetch import SOURCES, Source
 from napari_brainldm.engine.regions import Row, Table
+from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.volume import mni_grid
+from napari_brainldm.widgets import regions
 from napari_brainldm.widgets.explore import ExploreDock
-from napari_brainldm.widgets.regions_panel import RegionsPanel, number_text
+from napari_brainldm.widgets.regions_panel import (
+    BUNDLED,
+    OPEN,
+    STRUCTURES,
+    RegionsPanel,
+    number_text,
+)
 from tests.widgets.test_explore import age, settle
 
 MakeDock = Callable[..., ExploreDock]
@@ -46,6 +57,13 @@ def column(panel: RegionsPanel, number: int) -> list[str]:
 
 def click(panel: RegionsPanel, name: str) -> None:
     panel.view.clicked.emit(panel.sorted.index(column(panel, 0).index(name), 0))
+
+
+def pick(panel: RegionsPanel, kind: str) -> None:
+    """What a user does who chooses an entry of the list."""
+    place = panel.source.findData(kind)
+    panel.source.setCurrentIndex(place)
+    panel.source.activated.emit(place)
 
 
 # -- the table ---------------------------------------------------------------------
@@ -106,6 +124,65 @@ def test_a_folder_that_cannot_be_written_to_is_told(
     assert "cannot be written to" in told[0]
 
 
+# -- atlases to download -----------------------------------------------------------
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, word: str) -> list[str]:
+    """Let every question be answered by the button `word`; returns what was asked."""
+    asked: list[str] = []
+
+    def exec_(box: QMessageBox) -> None:
+        asked.append(f"{box.text()} {box.informativeText()}")
+        next(b for b in box.buttons() if b.text().replace("&", "") == word).click()
+
+    monkeypatch.setattr(QMessageBox, "exec", exec_)
+    return asked
+
+
+def test_a_download_is_offered_after_the_bundled_atlas(panel: RegionsPanel) -> None:
+    kinds = [panel.source.itemData(n) for n in range(panel.source.count())]
+    assert kinds == [STRUCTURES, BUNDLED, *SOURCES, OPEN]
+    assert panel.source.itemText(2) == "Harvard-Oxford (download)…"
+
+
+@pytest.mark.parametrize("key", SOURCES)
+def test_the_licence_is_shown_before_a_download(
+    panel: RegionsPanel, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    asked, wanted = answer(monkeypatch, "Download"), []
+    panel.wanted.connect(wanted.append)
+    pick(panel, key)
+    [question], source = asked, SOURCES[key]
+    for words in (source.title, source.licence, source.origin, source.host):
+        assert words in question
+    assert "nilearn's data folder" in question
+    assert wanted == [key] == [panel.chosen]
+
+
+def test_who_has_agreed_is_not_asked_again(
+    panel: RegionsPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = answer(monkeypatch, "Download")
+    for kind in ("aal", STRUCTURES, "aal"):
+        pick(panel, kind)
+    assert len(asked) == 1
+    pick(panel, "destrieux-2009")  # another atlas, another licence
+    assert len(asked) == 2
+
+
+def test_who_declines_is_back_where_he_was(
+    panel: RegionsPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, wanted = answer(monkeypatch, "Cancel"), []
+    pick(panel, BUNDLED)
+    panel.wanted.connect(wanted.append)
+    pick(panel, "aal")
+    assert panel.source.currentData() == panel.chosen == BUNDLED
+    pick(panel, "aal")  # asked anew: nothing was agreed to
+    assert len(asked) == 2
+    assert wanted == []
+
+
 # -- in the dock -------------------------------------------------------------------
 
 
@@ -121,9 +198,12 @@ def table(dock: ExploreDock) -> RegionsPanel:
     return dock.regions.panel
 
 
-def choose(dock: ExploreDock, place: int) -> None:
-    table(dock).source.setCurrentIndex(place)
-    table(dock).source.activated.emit(place)
+def choose(dock: ExploreDock, kind: str) -> None:
+    pick(table(dock), kind)
+
+
+def atlas_layers(dock: ExploreDock) -> list[Any]:
+    return [x for x in dock._viewer.layers if x.name.startswith("Atlas")]
 
 
 def test_structures_are_told_and_compared(qtbot: Any, dock: ExploreDock) -> None:
@@ -153,9 +233,9 @@ def test_a_click_centres_the_slices(dock: ExploreDock) -> None:
 def test_the_atlas_lies_over_the_picture_with_its_names(
     qtbot: Any, dock: ExploreDock
 ) -> None:
-    choose(dock, 1)
+    choose(dock, BUNDLED)
     settle(qtbot, dock)
-    layer = next(x for x in dock._viewer.layers if x.name.startswith("Atlas"))
+    [layer] = atlas_layers(dock)
     assert layer.data.shape == dock.desk.layer.data.shape
     assert np.allclose(layer.scale, dock.desk.layer.scale)
     assert not layer.editable
@@ -165,9 +245,9 @@ def test_the_atlas_lies_over_the_picture_with_its_names(
     age(dock).box.setValue(85.0)
     settle(qtbot, dock)
     assert [row.values[0] for row in table(dock).model.table.rows] != means
-    choose(dock, 0)
+    choose(dock, STRUCTURES)
     settle(qtbot, dock)
-    assert not [x for x in dock._viewer.layers if x.name.startswith("Atlas")]
+    assert not atlas_layers(dock)
     assert "Structures" in table(dock).words.text()
 
 
@@ -180,7 +260,7 @@ def test_an_atlas_of_the_users_own(
     (tmp_path / "mine.tsv").write_text("index\tname\n1\tall of it\n")
     answers = [(str(tmp_path / name), "") for name in ("mine.nii.gz", "mine.tsv")]
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: answers.pop(0))
-    choose(dock, 2)
+    choose(dock, OPEN)
     settle(qtbot, dock)
     assert column(table(dock), 0) == ["all of it"]
     mean = table(dock).model.table.rows[0].values[0]
@@ -194,7 +274,7 @@ def test_nonsense_is_told_and_the_dock_goes_on(
     (tmp_path / "no.tsv").write_text("no")
     answers = [(str(tmp_path / name), "") for name in ("no.nii.gz", "no.tsv")]
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: answers.pop(0))
-    choose(dock, 2)
+    choose(dock, OPEN)
     settle(qtbot, dock)
     assert "cannot be read as a label map" in dock.error.words.text()
     age(dock).box.setValue(85.0)
@@ -212,3 +292,85 @@ def test_the_table_may_be_closed_and_opened_again(
     dock.below.table.click()
     assert not table(dock).parentWidget().isHidden()
     assert column(table(dock), 0)
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Titles of the atlases fetched; each names the whole of a small cube."""
+    titles: list[str] = []
+
+    def fetch(source: Source) -> Atlas:
+        titles.append(source.title)
+        grid = mni_grid(8.0)
+        labels = np.full(grid.shape, 7, np.int32)
+        return Atlas(source.title, labels, grid, (Region(7, "all"),), source.licence)
+
+    monkeypatch.setattr(regions, "fetch", fetch)
+    return titles
+
+
+def test_nothing_is_fetched_before_the_user_agrees(
+    qtbot: Any,
+    dock: ExploreDock,
+    monkeypatch: pytest.MonkeyPatch,
+    fetched: list[str],
+) -> None:
+    before = column(table(dock), 0)
+    answer(monkeypatch, "Cancel")
+    choose(dock, "aal")
+    settle(qtbot, dock)
+    assert fetched == []
+    assert table(dock).source.currentData() == STRUCTURES
+    assert column(table(dock), 0) == before
+    answer(monkeypatch, "Download")
+    choose(dock, "aal")
+    settle(qtbot, dock)
+    assert fetched == ["AAL (SPM12)"]
+    assert column(table(dock), 0) == ["all"]
+    assert SOURCES["aal"].licence in table(dock).words.text()
+    assert len(atlas_layers(dock)) == 1
+    choose(dock, STRUCTURES)
+    choose(dock, "aal")
+    settle(qtbot, dock)
+    assert len(fetched) == 1  # kept
+
+
+def test_a_download_that_comes_too_late_is_not_shown(
+    qtbot: Any,
+    dock: ExploreDock,
+    monkeypatch: pytest.MonkeyPatch,
+    fetched: list[str],
+) -> None:
+    answer(monkeypatch, "Download")
+    choose(dock, "aal")
+    choose(dock, STRUCTURES)
+    settle(qtbot, dock)
+    assert fetched == ["AAL (SPM12)"]
+    assert not atlas_layers(dock)
+    assert "Structures" in table(dock).words.text()
+
+
+def test_a_download_that_fails_is_told_and_may_be_tried_again(
+    qtbot: Any,
+    dock: ExploreDock,
+    monkeypatch: pytest.MonkeyPatch,
+    fetched: list[str],
+) -> None:
+    works = regions.fetch
+
+    def fails(source: Source) -> Atlas:
+        raise EngineError(f"The atlas {source.title} could not be fetched.")
+
+    answer(monkeypatch, "Download")
+    choose(dock, BUNDLED)
+    settle(qtbot, dock)
+    monkeypatch.setattr(regions, "fetch", fails)
+    choose(dock, "aal")
+    settle(qtbot, dock)
+    assert dock.error.words.text() == "The atlas AAL (SPM12) could not be fetched."
+    assert not atlas_layers(dock)  # nor rows of the atlas before
+    assert column(table(dock), 0) == []
+    monkeypatch.setattr(regions, "fetch", works)
+    choose(dock, "aal")
+    settle(qtbot, dock)
+    assert column(table(dock), 0) == ["all"]
