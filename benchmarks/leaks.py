@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ LIMITS = {
     "widgets_left": Limit(AT_MOST, 0),
     "objects_left": Limit(AT_MOST, 0),
     "grown_mb": Limit(AT_MOST, 50.0),
+    "viewer_objects_left": Limit(AT_MOST, 0),
 }
 WARM = 5
 """Rounds before memory is compared."""
@@ -130,7 +132,10 @@ def _wait(dock: Any) -> None:
     """Until the first picture is made and measured."""
     from qtpy.QtWidgets import QApplication
 
+    end = time.monotonic() + 600
     while dock.desk.busy or dock.settle.isActive() or dock.desk.findings is None:
+        if time.monotonic() > end:
+            raise SystemExit("The picture did not come; see the log above.")
         QApplication.processEvents()
 
 

@@ -180,10 +180,18 @@ def request_from_plain(plain: Mapping[str, Any]) -> Request:
         conditions=Conditions.of(plain["conditions"]),
         origin=_origin_from_plain(plain["origin"]),
         shift=tuple(sorted((k, float(v)) for k, v in plain["shift"].items())),
-        sampler=Sampler(**plain["sampler"]),
+        sampler=_sampler_from_plain(plain["sampler"]),
         guidance=float(plain["guidance"]),
         precision=str(plain["precision"]),
     )
+
+
+def _sampler_from_plain(plain: Mapping[str, Any]) -> Sampler:
+    sampler = Sampler(**plain)
+    kinds = isinstance(sampler.name, str), isinstance(sampler.steps, int)
+    if not all(kinds) or not isinstance(sampler.eta, int | float):
+        raise TypeError(f"{dict(plain)} is no sampler")
+    return sampler
 
 
 def _origin_to_plain(origin: Origin) -> dict[str, Any]:

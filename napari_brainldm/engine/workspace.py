@@ -16,6 +16,9 @@ from napari_brainldm.engine.request import (
     to_plain,
 )
 
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
+"""What a foreign or hand-edited file may raise."""
+
 SUFFIX = ".workspace.json"
 VERSION = 1
 
@@ -78,7 +81,7 @@ def read_workspace(path: Path) -> Workspace:
         plain = json.loads(path.read_text(encoding="utf-8"))
         version = int(plain["Workspace"])
         return _workspace(plain) if version <= VERSION else _later(path, version)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise EngineError(
             f"{path.name} is not a workspace of this program ({error!r}). Choose a "
             f"file that was saved with Save workspace, *{SUFFIX}."

@@ -14,13 +14,19 @@ TIP = Qt.ItemDataRole.ToolTipRole
 
 
 class CheckpointRow(QWidget):
-    """Asks for checkpoints; shows the one in use, whatever was tried."""
+    """Asks for checkpoints; shows the one in use, whatever was tried.
+
+    Attributes
+    ----------
+    opened
+        The file of the checkpoint in use.
+    """
 
     chosen = Signal(object)  # Path
 
     def __init__(self) -> None:
         super().__init__()
-        self._opened = Path()
+        self.opened = Path()
         self._recent = Recent()
         self.picker, self.browse = QComboBox(), QPushButton("Open…")
         self.picker.setSizeAdjustPolicy(
@@ -49,13 +55,13 @@ class CheckpointRow(QWidget):
         else:  # known by its file alone until it is opened
             self.picker.setItemText(place, name)
         self._recent.add(path)
-        self._opened = path
+        self.opened = path
         self.show_opened()
 
     def show_opened(self) -> None:
         """Let the list say what is in use."""
-        self.picker.setCurrentIndex(self.picker.findData(str(self._opened)))
-        self.picker.setToolTip(f"The generative model in use: {self._opened}")
+        self.picker.setCurrentIndex(self.picker.findData(str(self.opened)))
+        self.picker.setToolTip(f"The generative model in use: {self.opened}")
 
     def _on_picker_activated(self, place: int) -> None:
         self.chosen.emit(Path(self.picker.itemData(place)))

@@ -12,6 +12,7 @@ from napari_brainldm.widgets.looks import (
     DARK,
     Colours,
     named,
+    quiet,
     sentence_label,
     set_style,
 )
@@ -68,8 +69,9 @@ class ComparePanel(QWidget):
         pinned = self.comparison.pinned
         for control in (self.unpin, self.difference, self.beside, self.flicker):
             control.setEnabled(pinned is not None)
-        if pinned is None and self.beside.isChecked():
-            self.beside.setChecked(False)
+        with quiet(self.difference, self.beside):
+            self.difference.setChecked(self.comparison.differing)
+            self.beside.setChecked(self.comparison.beside)
         same = self.comparison.same_noise
         text = NOTHING if pinned is None else f"Reference: {told(pinned.request)}"
         self.words.setText(text if same else f"{text}\n{OTHER_NOISE}")

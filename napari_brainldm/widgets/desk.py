@@ -173,6 +173,7 @@ class Desk(QObject):
     def _on_renderer_loaded(self, renderer: Renderer) -> None:
         self._loading = False
         self.renderer = renderer
+        self.picture = self.findings = None  # what is shown is of another model
         self.opened.emit(renderer.card)
 
     def _on_preview_made(self, picture: Picture) -> None:

@@ -164,7 +164,7 @@ class ExploreDock(QWidget):
         self.revival.wanted.connect(self._restore)
         self.revival.told.connect(self._on_revival_told)
         self.revival.failed.connect(self.error.show_sentence)
-        self.below.kept.connect(lambda path: self.revival.save(path, self._opening))
+        self.below.kept.connect(self._on_below_kept)
         self.below.reopened.connect(self.open_workspace)
         self.past.refused.connect(self.error.show_sentence)
         self.past.add_keys(self)
@@ -269,6 +269,7 @@ class ExploreDock(QWidget):
 
     def _on_form_moved(self) -> None:
         assert self.form is not None
+        self.revival.drop()
         self.settle.start()
         if self.form.live:
             quick = Sampler(PREVIEW, preferences().preview_steps)
@@ -276,6 +277,7 @@ class ExploreDock(QWidget):
             self._ask(request, preview=True)
 
     def _on_form_released(self) -> None:
+        self.revival.drop()
         self.ask()
 
     def _on_settle_timeout(self) -> None:
@@ -365,6 +367,9 @@ class ExploreDock(QWidget):
         self.notice.setStyleSheet(f"color: {colours.faint}; font-size: 10px;")
         if self.form is not None:
             self.form.set_colours(colours)
+
+    def _on_below_kept(self, path: Path) -> None:
+        self.revival.save(path, self.models.opened)
 
     def _on_below_chosen(self, path: Path) -> None:
         self._again = self.below.ask

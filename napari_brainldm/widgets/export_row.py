@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QMenu,
+    QMessageBox,
+    QPushButton,
+    QWidget,
+)
 
 from napari_brainldm.engine.workspace import SUFFIX
 from napari_brainldm.widgets.looks import named
@@ -62,7 +69,15 @@ class ExportRow(QWidget):
         )
         if name:
             bare = name.removesuffix(".json").removesuffix(".workspace")
-            self.kept.emit(Path(bare + SUFFIX))
+            path = Path(bare + SUFFIX)
+            if str(path) == name or not path.exists() or self._replaced(path):
+                self.kept.emit(path)
+
+    def _replaced(self, path: Path) -> bool:
+        """Whether the user agrees to a file that the dialog has not asked about."""
+        yes = QMessageBox.StandardButton.Yes
+        words = f"{path.name} exists already. Replace it?"
+        return bool(QMessageBox.question(self, "Save the workspace", words) == yes)
 
     def ask_reopen(self) -> None:
         """Ask which workspace to reopen."""

@@ -38,7 +38,7 @@ class History:
     def restore(self, requests: Sequence[Request], place: int) -> None:
         """Take over a former `state`."""
         self._requests = list(requests)[-MOST:]
-        self._place = min(place, len(self._requests) - 1)
+        self._place = min(max(place, 0), len(self._requests) - 1)
 
     def visit(self, request: Request) -> None:
         """Remember `request` as the newest; what was undone is forgotten.

@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QInputDialog, QMenu, QPushButton
 
 from napari_brainldm.engine.presets import presets_of
-from napari_brainldm.engine.request import Conditions
+from napari_brainldm.engine.request import Conditions, EngineError
 from napari_brainldm.widgets.looks import named
 from napari_brainldm.widgets.recent import user_settings
 
@@ -27,26 +27,37 @@ class Kept:
         self._key = f"presets/{card.name}"
 
     def all(self) -> dict[str, Conditions]:
-        """Those that the model still understands."""
-        try:
-            plain: Any = json.loads(str(self._settings.value(self._key, "{}")))
-            found = {str(k): Conditions.of(v) for k, v in plain.items()}
-        except (ValueError, TypeError, AttributeError):  # written by something else
-            return {}
-        known = {covariate.name for covariate in self._card.vocabulary}
-        return {k: c for k, c in found.items() if set(c.as_dict()) <= known}
+        """Those that the model understands; another of its name may have others."""
+        return {
+            name: Conditions.of(values)
+            for name, values in self._plain().items()
+            if self._fits(values)
+        }
 
     def add(self, name: str, conditions: Conditions) -> None:
         """Keep `conditions`; a former preset of that name goes."""
-        self._write({**self.all(), name: conditions})
+        self._write({**self._plain(), name: conditions.as_dict()})
 
     def remove(self, name: str) -> None:
         """Forget a preset."""
-        self._write({k: c for k, c in self.all().items() if k != name})
+        self._write({k: v for k, v in self._plain().items() if k != name})
 
-    def _write(self, presets: dict[str, Conditions]) -> None:
-        plain = {name: c.as_dict() for name, c in presets.items()}
-        self._settings.setValue(self._key, json.dumps(plain))
+    def _fits(self, values: Any) -> bool:
+        try:
+            self._card.vector(self._card.complete(Conditions.of(values)))
+        except (EngineError, ValueError, TypeError, AttributeError):
+            return False
+        return True
+
+    def _plain(self) -> dict[str, Any]:
+        try:
+            kept = json.loads(str(self._settings.value(self._key, "{}")))
+        except ValueError:  # written by something else
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
+    def _write(self, presets: dict[str, Any]) -> None:
+        self._settings.setValue(self._key, json.dumps(presets))
 
 
 class PresetButton(QPushButton):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_brainldm.engine.checkpoint import file_sha256
 from napari_brainldm.engine.recreate import (
     Original,
     check_model,
@@ -30,8 +31,8 @@ SAME = "the same voxels, bit for bit"
 class Revival(QObject):
     """Asks for recorded pictures in their order and compares what comes.
 
-    It gives up what is left as soon as anything else is shown or fails: the user went
-    another way.
+    It gives up what is left when the user goes another way, which the dock tells by
+    `drop`, and when the desk comes to rest without what was asked for.
 
     Parameters
     ----------
@@ -59,7 +60,8 @@ class Revival(QObject):
         self._desk.opened.connect(self._on_desk_opened)
         self._desk.shown.connect(self._on_desk_shown)
         self._desk.measured.connect(self._on_desk_measured)
-        self._desk.failed.connect(self.drop)
+        self._desk.failed.connect(self._on_desk_failed)
+        self._desk.changed.connect(self._on_desk_changed)
 
     def recreate(self, sidecar: Path) -> None:
         """Make the picture that `sidecar` describes again."""
@@ -123,20 +125,17 @@ class Revival(QObject):
     def _checkpoint_of(self, workspace: Workspace) -> Path | None:
         """The file of the model that is needed; None if it is in use."""
         renderer, wanted = self._desk.renderer, workspace.picture
-        if (
-            renderer is not None
-            and renderer.checkpoint.sha256 == wanted.checkpoint_sha256
-        ):
+        sha = wanted.checkpoint_sha256
+        if renderer is not None and renderer.checkpoint.sha256 == sha:
             return None
-        name = workspace.checkpoint.name
-        moved = [path for path in Recent().paths() if path.name == name]
-        for path in (workspace.checkpoint, *moved):
-            if path.is_file():
+        for path in (workspace.checkpoint, *Recent().paths()):
+            if path.is_file() and file_sha256(path) == sha:
                 return path
         raise EngineError(
             f"The workspace was made with {wanted.checkpoint_name} (sha256 "
-            f"{wanted.checkpoint_sha256[:12]}...), which is no longer at "
-            f"{workspace.checkpoint}. Open that checkpoint, then the workspace again."
+            f"{sha[:12]}...), which is neither at {workspace.checkpoint} any more nor "
+            "among the checkpoints opened before. Open that checkpoint, then the "
+            "workspace again."
         )
 
     def _on_desk_opened(self, _: object) -> None:
@@ -163,10 +162,8 @@ class Revival(QObject):
         self.wanted.emit(self._waiting[0].request)
 
     def _on_desk_shown(self, picture: Picture, preview: bool) -> None:
-        if not self._waiting or preview:
-            return
-        if picture.request != self._waiting[0].request:
-            self.drop()
+        # another picture may have been too far to be stopped
+        if not self._waiting or preview or picture.request != self._waiting[0].request:
             return
         assert self._desk.renderer is not None
         found = self._waiting.pop(0)
@@ -181,8 +178,31 @@ class Revival(QObject):
             self._next()
 
     def _on_desk_measured(self, _: object) -> None:
-        if self._waiting:  # the reference has its numbers
+        if self._pinned:  # the reference has its numbers
             self._next()
+
+    def _on_desk_failed(self, _: object) -> None:
+        if self._pinned:  # it could not be measured, and is shown nevertheless
+            self._next()
+        else:
+            self.drop()
+
+    def _on_desk_changed(self, task: str) -> None:
+        if task or not self._waiting:
+            return
+        self.drop()
+        self.failed.emit(
+            "What was kept was not shown to its end, because something else came "
+            "between. Open it again."
+        )
+
+    @property
+    def _pinned(self) -> bool:
+        """Whether the reference is shown and pinned, and a picture still to come."""
+        now = self._desk.picture
+        return (
+            bool(self._waiting) and now is not None and now is self._comparison.pinned
+        )
 
     def _finish(self) -> None:
         workspace, verdicts = self._workspace, self._verdicts
@@ -223,4 +243,5 @@ class Revival(QObject):
                 dims.ndisplay = int(view["ndisplay"])
                 dims.order = tuple(view["order"])
                 dims.point = tuple(view["point"])
-            camera.update(view["camera"])
+            for name in ("center", "zoom", "angles"):
+                setattr(camera, name, view["camera"][name])

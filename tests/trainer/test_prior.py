@@ -89,11 +89,13 @@ def test_dropped_conditions_leave_the_mean_where_it_is(prior):
     assert torch.allclose(dropped, middle, atol=1e-6)
 
 
-def test_noise_levels_between_two_timesteps_are_between(prior):
-    low, between, high = prior._sigma(torch.tensor([3.0, 3.5, 4.0])).tolist()
-    assert between == pytest.approx((low + high) / 2)
-    last = prior._sigma(torch.tensor([float(len(SIGMAS) - 1)]))
-    assert last.item() == pytest.approx(SIGMAS[-1])
+def test_timesteps_mean_the_noise_that_the_schedule_says():
+    schedule = ScheduleSpec(prediction="v").build()
+    prior = GaussianPrior(SHAPE, 2, RANK, len(schedule.sigmas))
+    prior.sigmas = torch.tensor(sorted(schedule.sigmas), dtype=torch.float32)
+    levels = np.geomspace(min(schedule.sigmas), max(schedule.sigmas), 37)
+    steps = torch.tensor([schedule.timestep(level) for level in levels])
+    assert np.allclose(prior._sigma(steps), levels, rtol=1e-3)
 
 
 def test_the_denoiser_starts_from_the_prior_and_keeps_it(tmp_path):
@@ -115,6 +117,20 @@ def test_the_denoiser_starts_from_the_prior_and_keeps_it(tmp_path):
         before = checkpoint.denoiser()(x, t, age)
         after = load_checkpoint(path).denoiser()(x, t, age)
     assert torch.equal(before, after)
+
+
+def test_sixteen_bits_are_enough_for_it(prior):
+    half = GaussianPrior(SHAPE, 2, RANK, len(SIGMAS))
+    half.load_state_dict({k: v.half().float() for k, v in prior.state_dict().items()})
+    x = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0))
+    t, codes = torch.tensor([0.0, 3.0, 6.0, 9.0]), torch.full((4, 2), 0.3)
+    exact, rounded = prior(x, t, codes), half(x, t, codes)
+    assert float((exact - rounded).norm() / exact.norm()) < 5e-3
+
+
+def test_a_rank_beyond_the_training_set_is_refused():
+    with pytest.raises(EngineError, match="12 training latents allow 1 to 11"):
+        toys.ldm_stage(centred=True, prior_rank=12)
 
 
 @pytest.mark.parametrize(

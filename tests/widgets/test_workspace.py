@@ -19,6 +19,7 @@ from napari_brainldm.widgets import desk as desks
 from napari_brainldm.widgets import explore, letters
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.preferences import BEST, Preferences, preferences
+from napari_brainldm.widgets.recent import Recent
 from tests.widgets.test_comparing import layer, move_age, shown
 from tests.widgets.test_explore import age, count_renders, settle
 
@@ -116,7 +117,7 @@ def test_a_checkpoint_that_is_gone_is_told(dock: ExploreDock, saved: Path) -> No
     nowhere = str(saved.parent / "gone.safetensors")
     before = shown(dock).copy()
     dock.open_workspace(changed(saved, Picture=picture, CheckpointFile=nowhere))
-    assert "no longer at" in dock.error.words.text()
+    assert "neither at" in dock.error.words.text()
     assert np.array_equal(shown(dock), before)
 
 
@@ -127,7 +128,26 @@ def test_another_model_under_the_same_name_is_told(
     picture["Checkpoint"] = {"name": "Tiny", "sha256": "0" * 64}
     dock.open_workspace(changed(saved, Picture=picture))
     settle(qtbot, dock)
-    assert "not by the checkpoint in use" in dock.error.words.text()
+    assert "neither at" in dock.error.words.text()
+    assert dock.comparison.pinned is not None  # nothing of the session is lost
+
+
+def test_a_checkpoint_that_was_renamed_is_found_among_the_recent(
+    qtbot: Any, dock: ExploreDock, saved: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    copied = tmp_path / "renamed.safetensors"
+    copied.write_bytes(tiny_checkpoint.read_bytes())
+    Recent().add(copied)
+    card = load_checkpoint(tiny_checkpoint)
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(replace(card, card=replace(card.card, name="Other")), other)
+    dock.open(other)
+    settle(qtbot, dock)
+    dock.open_workspace(
+        changed(saved, CheckpointFile=str(tmp_path / "gone.safetensors"))
+    )
+    settle(qtbot, dock)
+    assert "bit for bit" in dock.status.words.text()
 
 
 def test_other_voxels_than_then_are_told(
@@ -148,6 +168,7 @@ def test_other_voxels_than_then_are_told(
         ("hello", "is not a workspace"),
         ("{}", "is not a workspace"),
         ('{"Workspace": 9}', "of version 9"),
+        ('{"Workspace": Infinity}', "is not a workspace"),
     ],
 )
 def test_what_is_no_workspace_is_told(
@@ -157,6 +178,56 @@ def test_what_is_no_workspace_is_told(
     path.write_text(text)
     dock.open_workspace(path)
     assert words in dock.error.words.text()
+
+
+def test_a_hand_at_a_slider_ends_what_is_left_of_reopening(
+    qtbot: Any, dock: ExploreDock, saved: Path
+) -> None:
+    dock.open_workspace(saved)
+    with qtbot.waitSignal(dock.comparison.changed):
+        qtbot.waitUntil(lambda: dock.comparison.pinned is not None, timeout=20_000)
+    move_age(qtbot, dock, 51.0)
+    assert age(dock).value() == 51.0
+    assert dock.desk.picture.request.conditions.as_dict()["age"] == 51.0
+
+
+def test_a_picture_on_its_way_does_not_come_between(
+    qtbot: Any, dock: ExploreDock, saved: Path
+) -> None:
+    settle(qtbot, dock)
+    now = dock.desk.picture
+    assert now is not None
+    stray = replace(now, request=replace(now.request, origin=Seed(5)))
+    dock.open_workspace(saved)
+    dock.desk.shown.emit(stray, False)  # it was being decoded
+    settle(qtbot, dock)
+    assert "bit for bit" in dock.status.words.text()
+    assert age(dock).value() == 77.0
+
+
+def test_compare_is_looked_at_as_it_was(
+    qtbot: Any, dock: ExploreDock, saved: Path
+) -> None:
+    view = {**json.loads(saved.read_text())["View"], "difference": False}
+    dock.open_workspace(changed(saved, View={**view, "beside": True}))
+    settle(qtbot, dock)
+    assert dock._viewer.canvas.grid.enabled
+    assert dock.compare.beside.isChecked()
+    assert not dock.compare.difference.isChecked()
+    dock.compare.beside.click()
+    assert not dock._viewer.canvas.grid.enabled
+
+
+def test_a_workspace_names_the_model_in_use(
+    qtbot: Any, dock: ExploreDock, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    wrong = tmp_path / "holiday.safetensors"
+    wrong.write_bytes(b"no weights")
+    dock.open(wrong)
+    settle(qtbot, dock)
+    dock.below.kept.emit(tmp_path / "one.workspace.json")
+    plain = json.loads((tmp_path / "one.workspace.json").read_text())
+    assert plain["CheckpointFile"] == str(tiny_checkpoint.resolve())
 
 
 def test_a_move_ends_what_is_left_of_reopening(

@@ -115,7 +115,7 @@ class Randomisation:
     noise: Range = (0.0, 0.06)
     gamma: float = 0.15
     whole_head: float = 0.6
-    plain: float = 0.3
+    plain: float = 0.6
     people: PopulationConfig = field(
         default_factory=lambda: PopulationConfig(spread=1.5)
     )

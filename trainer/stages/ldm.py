@@ -19,7 +19,7 @@ from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Seed
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.autoencoder import middle
-from trainer.stages.prior import fit_prior
+from trainer.stages.prior import MOST, fit_prior
 from trainer.stages.readout import fit_readout
 
 if TYPE_CHECKING:
@@ -185,6 +185,12 @@ def _prior_spec(config: LdmConfig, shape: tuple[int, ...]) -> PriorSpec | None:
             f"ldm.prior_rank is {config.prior_rank}, which needs latents without their "
             "mean and a denoiser that predicts v. Set ldm.centred = true and ldm."
             'schedule.prediction = "v", or prior_rank = 0.'
+        )
+    most = min(shape[0], MOST) - 1
+    if not 0 < config.prior_rank <= most:
+        raise EngineError(
+            f"ldm.prior_rank is {config.prior_rank}; {shape[0]} training latents allow "
+            f"1 to {most}. Set a rank in that range, or 0 for no prior."
         )
     i, j, k = shape[2:]
     return PriorSpec(config.prior_rank, (i, j, k), config.schedule.steps)

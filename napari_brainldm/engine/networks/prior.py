@@ -95,9 +95,9 @@ class GaussianPrior(nn.Module):
         return away.expand(len(x), -1) @ self.slopes
 
     def _sigma(self, t: Tensor) -> Tensor:
-        """Noise levels at timesteps t (B,), which may lie between two."""
+        """Noise levels at timesteps t (B,); between two, as `diffusion.Schedule`."""
         last = len(self.sigmas) - 1
         t = t.float().clamp(0, last)
         below = t.floor().long().clamp(max=max(last - 1, 0))
         low, high = self.sigmas[below], self.sigmas[(below + 1).clamp(max=last)]
-        return low + (t - below) * (high - low)
+        return low * (high / low) ** (t - below)
