@@ -31,7 +31,13 @@ from napari_brainldm.engine.request import (
     Seed,
 )
 from napari_brainldm.engine.resources import segmenter_at_hand
-from napari_brainldm.engine.sampling import check_sampler, sigmas_of, solver
+from napari_brainldm.engine.sampling import (
+    check_sampler,
+    noise_of,
+    noisy,
+    sigmas_of,
+    solver,
+)
 from napari_brainldm.engine.segment import Segmenter, brain_finder
 from napari_brainldm.engine.strip import check_way
 from napari_brainldm.engine.volume import Array, Volume
@@ -205,7 +211,7 @@ class Renderer:
         for step in _stepwise(diffusion.walk(denoise, latent, up)):
             x = step.x
             yield Progress("invert", step.index, step.total)
-        return x / diffusion.vp_scale(up[-1])
+        return noise_of(self._denoiser(), x, up[-1], self._vector(scan.conditions))
 
     # -- pictures --------------------------------------------------------------
 
@@ -280,7 +286,9 @@ class Renderer:
         if code.stochastic is None:
             return code.latent
         sigmas = sigmas_of(request, self.card)
-        x = code.stochastic.to(compute.device) * diffusion.vp_scale(sigmas[0])
+        noise = code.stochastic.to(compute.device)
+        vector = self._vector(request.conditions)
+        x = noisy(self._denoiser(), noise, sigmas[0], vector)
         denoise = self._denoise(request, compute)
         for step in _stepwise(solver(request, denoise, x, sigmas)):
             x = step.x
@@ -300,6 +308,12 @@ class Renderer:
             return between(first, second, origin.fraction)
         return (yield from self.encode(origin, steps, compute))
 
+    def _vector(self, conditions: Conditions) -> Tensor | None:
+        """Condition vector (1, n) as the denoiser takes it; None without conditions."""
+        if not self.card.vocabulary:
+            return None
+        return torch.tensor([self.card.vector(conditions)], device=self.compute.device)
+
     def _denoise(self, request: Request, compute: Compute) -> diffusion.Denoise:
         conditional = self._bound(request.conditions, compute)
         if request.guidance == 1.0:
@@ -318,9 +332,8 @@ class Renderer:
         self, conditions: Conditions | None, compute: Compute
     ) -> diffusion.Denoise:
         """The denoiser with `conditions` bound; None drops them."""
-        network, vector = self._denoiser(), None
-        if conditions is not None and self.card.vocabulary:
-            vector = torch.tensor([self.card.vector(conditions)], device=compute.device)
+        network = self._denoiser()
+        vector = None if conditions is None else self._vector(conditions)
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             with torch.no_grad(), compute.autocast():

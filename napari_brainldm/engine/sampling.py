@@ -12,6 +12,8 @@ from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.request import EngineError, Request, Seed
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from napari_brainldm.engine.card import Card
 
 SAMPLERS = ("ddim", "ddpm", "dpm++2m")
@@ -65,3 +67,28 @@ def solver(
     # another stream than the starting noise, which the same seed draws
     generator = torch.Generator().manual_seed(seed ^ 0x5EED)
     return diffusion.walk(denoise, x, sigmas, eta, generator)
+
+
+def noisy(
+    network: nn.Module, noise: Tensor, sigma: float, conditions: Tensor | None
+) -> Tensor:
+    """Where sampling begins: `noise` (1, C, i, j, k) as latents are at `sigma`.
+
+    Latents have unit variance, or what the network's Gaussian prior knows of them.
+    """
+    prior = getattr(network, "prior", None)
+    if prior is None:
+        return noise * diffusion.vp_scale(sigma)
+    found: Tensor = prior.noisy(noise, sigma, conditions)
+    return found
+
+
+def noise_of(
+    network: nn.Module, x: Tensor, sigma: float, conditions: Tensor | None
+) -> Tensor:
+    """Inverse of `noisy`: what an inverted scan is beside its conditions."""
+    prior = getattr(network, "prior", None)
+    if prior is None:
+        return x / diffusion.vp_scale(sigma)
+    found: Tensor = prior.noise_of(x, sigma, conditions)
+    return found

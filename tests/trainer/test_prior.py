@@ -8,6 +8,7 @@ import torch
 
 from napari_brainldm.engine.card import ScheduleSpec
 from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
+from napari_brainldm.engine.diffusion import denoiser, sampling_sigmas, walk
 from napari_brainldm.engine.networks.prior import GaussianPrior
 from napari_brainldm.engine.request import EngineError
 from tests.trainer import toys
@@ -78,6 +79,42 @@ def test_it_predicts_the_posterior_mean(prior, step):
         torch.tensor(codes, dtype=torch.float32)[None],
     )
     assert np.allclose(found.flatten(), wanted, atol=2e-3)
+
+
+def test_noisy_latents_have_the_mean_and_the_spread_of_the_gaussian(prior):
+    sigma, codes = 6.0, torch.tensor([[0.1, 0.9]])
+    noise = torch.randn(4000, *SHAPE, generator=torch.Generator().manual_seed(0))
+    x = prior.noisy(noise, sigma, codes).flatten(1)
+    mean = (codes - prior.centre) @ prior.slopes
+    assert float((x.mean(0) - mean).abs().max()) < 5 * 9 / 4000**0.5
+    along = (x - mean) @ prior.basis.T
+    assert torch.allclose(along.var(0), prior.variances + 36, rtol=0.1)
+    rest = (x - mean - along @ prior.basis).square().sum() / 4000 / (SIZE - RANK)
+    assert float(rest) == pytest.approx(float(prior.rest) + 36, rel=0.02)
+    back = prior.noise_of(x.view_as(noise), sigma, codes)
+    assert torch.allclose(back, noise, atol=1e-4)
+
+
+def test_samples_of_the_prior_alone_are_the_gaussian_under_its_conditions(prior):
+    """A sampler that began with pure noise would lose a good part of the mean."""
+    schedule = ScheduleSpec(prediction="v").build()
+    own = GaussianPrior(SHAPE, 2, RANK, len(schedule.sigmas))
+    levels = torch.tensor(sorted(schedule.sigmas), dtype=torch.float32)
+    variances = torch.tensor([3000.0, 1200.0, 50.0])
+    own.load_state_dict(
+        {**prior.state_dict(), "sigmas": levels, "variances": variances}
+    )
+    codes = torch.tensor([[0.1, 0.9]])
+    sigmas = sampling_sigmas(schedule, 60, "trailing")
+    noise = torch.randn(600, *SHAPE, generator=torch.Generator().manual_seed(1))
+    x = own.noisy(noise, sigmas[0], codes)
+    predict = denoiser(lambda x, t: own(x, t, codes), schedule, "v")
+    for step in walk(predict, x, sigmas):
+        x = step.x
+    mean = (codes - own.centre) @ own.slopes
+    along = (x.flatten(1) - mean) @ own.basis.T
+    assert torch.allclose(along.var(0), variances, rtol=0.2)
+    assert (along.mean(0).abs() < 4 * (variances / 600).sqrt()).all()
 
 
 def test_dropped_conditions_leave_the_mean_where_it_is(prior):

@@ -80,6 +80,31 @@ class GaussianPrior(nn.Module):
             clean = self._clean(flat * scale, sigma, self._mean(flat, conditions))
             return ((flat / scale - clean) * scale / sigma).view_as(x)
 
+    def noisy(self, noise: Tensor, sigma: float, conditions: Tensor | None) -> Tensor:
+        """What latents under `conditions` are at `sigma`: x0 + sigma eps, in law.
+
+        `noise` (B, C, i, j, k) is standard normal. At the end of a schedule latents are
+        not yet pure noise; sampling that began as if they were would lose what the
+        conditions say of the mean, and spread along the leading directions.
+        """
+        flat = noise.float().flatten(1)
+        lengths, rest = self._lengths(sigma)
+        along = (flat @ self.basis.T) * (lengths - rest)
+        x = self._mean(flat, conditions) + rest * flat + along @ self.basis
+        return x.view_as(noise)
+
+    def noise_of(self, x: Tensor, sigma: float, conditions: Tensor | None) -> Tensor:
+        """Inverse of `noisy`."""
+        flat = x.float().flatten(1)
+        flat = flat - self._mean(flat, conditions)
+        lengths, rest = self._lengths(sigma)
+        along = (flat @ self.basis.T) * (1 / lengths - 1 / rest)
+        return (flat / rest + along @ self.basis).view_as(x)
+
+    def _lengths(self, sigma: float) -> tuple[Tensor, Tensor]:
+        """SDs at `sigma` along `basis` (rank,) and along all other directions ()."""
+        return (self.variances + sigma**2).sqrt(), (self.rest + sigma**2).sqrt()
+
     def _clean(self, x: Tensor, sigma: Tensor, mean: Tensor) -> Tensor:
         """E[x0 | x] of x = x0 + sigma eps (B, D): the Wiener filter about `mean`."""
         away = x - mean
