@@ -389,10 +389,14 @@ def _is_memory(error: Exception) -> bool:
 
 
 def _out_of_memory(compute: Compute) -> EngineError:
+    ways = ["close other programs"]
+    ways += ["choose bfloat16"] if compute.precision != "bfloat16" else []
+    ways += ["choose the device cpu"] if compute.device != "cpu" else []
+    way = ", ".join(ways)
     return EngineError(
         f"Memory ran out on {compute.device} while making this picture in "
-        f"{compute.precision}. Close other programs, choose bfloat16 or the device "
-        "cpu, or load a smaller checkpoint, then ask again."
+        f"{compute.precision}. {way[0].upper()}{way[1:]}, or load a smaller "
+        "checkpoint, then ask again."
     )
 
 

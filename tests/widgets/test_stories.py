@@ -40,6 +40,10 @@ class Story:
     def press(self, button: Any) -> None:
         """Click a button, which must be there and enabled."""
         assert button.isEnabled()
+        if FOLDER:
+            self.dock.area.ensureWidgetVisible(button)
+            self.qtbot.waitUntil(button.isVisible)
+            self.qtbot.wait(50)
         self.qtbot.mouseClick(button, LEFT)
 
     def tick(self, box: Any) -> None:
@@ -52,6 +56,7 @@ class Story:
         sections = self.dock.findChildren(QCollapsible)
         section = next(s for s in sections if s.text() == title)
         section.expand(animate=False)
+        self.qtbot.wait(50)
 
     def type(self, name: str, text: str) -> None:
         """Type a value for a condition and wait for its picture."""
@@ -231,6 +236,7 @@ def test_07_sweep(story: Story) -> None:
 
 def test_08_uncertainty(story: Story) -> None:
     """Is the change more than the noise's? Eight seeds tell."""
+    story.unfold("Compare")
     story.press(story.dock.compare.pin)
     story.type("ventricles", "90")
     story.unfold("Spread over seeds")
@@ -264,6 +270,7 @@ def test_10_workspace(
     story: Story, open_story: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Saved in one window, reopened in another: the same bits."""
+    story.unfold("Compare")
     story.press(story.dock.compare.pin)
     story.type("ventricles", "70")
     chosen = (str(tmp_path / "mine.workspace.json"), "")
