@@ -84,7 +84,6 @@ def many(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:
     unfold(dock, dock.seeds)
     dock.seeds.begin.click()
     rest(dock)
-    viewer.layers["SD of seeds"].visible = False
     save(viewer, folder / "seeds.png")
     fold(dock.seeds)
     dock.compare.unpin.click()

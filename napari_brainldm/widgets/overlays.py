@@ -186,7 +186,9 @@ def show_map(viewer: Any, layer: Any, name: str, picture: Volume, kind: str) -> 
         layer.contrast_limits = limits
         return layer
     data, keywords, _ = layer_tuple(picture, name, limits)
-    looks = {"size": {"colormap": "magma"}, "change": OVER}.get(kind, {})
+    # an SD would hide the mean that it belongs to
+    size = {"colormap": "magma", "visible": False}
+    looks = {"size": size, "change": OVER}.get(kind, {})
     return viewer.add_image(data, **keywords | looks)
 
 
