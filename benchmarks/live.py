@@ -63,7 +63,7 @@ class Size:
     compared: int
 
 
-FULL, QUICK = Size(3, 15, 200, 12), Size(1, 2, 3, 2)
+FULL, QUICK = Size(3, 15, 200, 6), Size(1, 2, 3, 2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
