@@ -122,3 +122,22 @@ def _timed(compute: Compute, network: nn.Module, x: Tensor) -> tuple[Tensor, flo
             out = run()
             seconds.append(time.perf_counter() - start)
     return out, min(seconds)
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch's CPU allocator says so only in words."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def out_of_memory(compute: Compute) -> EngineError:
+    """The sentence when memory ran out while computing with `compute`."""
+    ways = ["close other programs"]
+    ways += ["choose bfloat16"] if compute.precision != "bfloat16" else []
+    ways += ["choose the device cpu"] if compute.device != "cpu" else []
+    way = ", ".join(ways)
+    return EngineError(
+        f"Memory ran out on {compute.device} while making this picture in "
+        f"{compute.precision}. {way[0].upper()}{way[1:]}, or load a smaller "
+        "checkpoint, then ask again."
+    )

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_brainldm.engine.export import versions
-from napari_brainldm.engine.request import EngineError, Request, request_from_plain
+from napari_brainldm.engine.request import (
+    UNREADABLE,
+    EngineError,
+    Request,
+    request_from_plain,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +55,7 @@ def read_sidecar(path: Path) -> Original:
     """
     try:
         return original(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise EngineError(
             f"{path.name} is not the sidecar of a picture of this program ({error!r})."
             " Choose the .json that lies beside an exported picture."

@@ -18,7 +18,7 @@ from napari_brainldm.engine.conform import (
     conform,
     in_scan_space,
 )
-from napari_brainldm.engine.device import Compute, choose
+from napari_brainldm.engine.device import Compute, choose, is_memory, out_of_memory
 from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.preview import CheapDecoder
 from napari_brainldm.engine.request import (
@@ -255,9 +255,9 @@ class Renderer:
             yield Progress("decode", 0, 1)
             return decode(latent, compute)
         except (MemoryError, RuntimeError) as error:
-            if not _is_memory(error):
+            if not is_memory(error):
                 raise
-            raise _out_of_memory(compute) from error
+            raise out_of_memory(compute) from error
 
     def preview(self, x0: Tensor) -> Volume | None:
         """A cheap picture of a latent met on the way, `Progress.x0`: never measured.
@@ -380,24 +380,6 @@ def _stepwise(steps: Iterator[diffusion.Step]) -> Iterator[diffusion.Step]:
         if step is None:
             return
         yield step
-
-
-def _is_memory(error: Exception) -> bool:
-    """Whether memory ran out; torch's CPU allocator says so only in words."""
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
-
-
-def _out_of_memory(compute: Compute) -> EngineError:
-    ways = ["close other programs"]
-    ways += ["choose bfloat16"] if compute.precision != "bfloat16" else []
-    ways += ["choose the device cpu"] if compute.device != "cpu" else []
-    way = ", ".join(ways)
-    return EngineError(
-        f"Memory ran out on {compute.device} while making this picture in "
-        f"{compute.precision}. {way[0].upper()}{way[1:]}, or load a smaller "
-        "checkpoint, then ask again."
-    )
 
 
 def finish(pictures: Generator[Progress, None, Volume]) -> Volume:

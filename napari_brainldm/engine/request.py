@@ -16,6 +16,10 @@ Value = float | str
 """A covariate in human units: a number (years, ml) or a category ("F", "AD")."""
 
 
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
+"""What reading plain data may raise that is foreign or was edited by hand."""
+
+
 class EngineError(Exception):
     """A sentence to the user: what was found, what is needed, what to do.
 

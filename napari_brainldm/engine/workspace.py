@@ -10,14 +10,12 @@ from typing import Any
 from napari_brainldm.engine.files import write_whole, writing_into
 from napari_brainldm.engine.recreate import Original, original
 from napari_brainldm.engine.request import (
+    UNREADABLE,
     EngineError,
     Request,
     request_from_plain,
     to_plain,
 )
-
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
-"""What a foreign or hand-edited file may raise."""
 
 SUFFIX = ".workspace.json"
 VERSION = 1

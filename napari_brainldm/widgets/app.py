@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import napari
 
-from napari_brainldm.widgets.layers import EXPLORE, PLUGIN
+from napari_brainldm.widgets.layers import EXPLORE
+from napari_brainldm.widgets.preferences import PLUGIN
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -44,7 +44,7 @@ class ComparePanel(QWidget):
         self._explain()
         self._lay_out()
         self.pin.clicked.connect(comparison.pin)
-        self.unpin.clicked.connect(lambda: comparison.unpin())
+        self.unpin.clicked.connect(comparison.unpin)
         self.difference.toggled.connect(comparison.show_difference)
         self.beside.toggled.connect(comparison.show_beside)
         self.flicker.clicked.connect(comparison.flicker)

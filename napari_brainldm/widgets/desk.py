@@ -12,7 +12,7 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.asked import Findings, find
-from napari_brainldm.engine.checkpoint import load_checkpoint
+from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
 from napari_brainldm.engine.export import record, request_record
 from napari_brainldm.engine.renderer import Progress, Renderer
 from napari_brainldm.engine.request import EngineError, Request
@@ -233,6 +233,11 @@ def _load(path: Path) -> Generator[Step, None, Renderer]:
     yield Tick("load", 0, 2)
     checkpoint = load_checkpoint(path)
     yield Tick("load", 1, 2)
+    return preferred_renderer(checkpoint)
+
+
+def preferred_renderer(checkpoint: Checkpoint) -> Renderer:
+    """A renderer as the preferences say; EngineError if they cannot be met here."""
     wishes = preferences()
     try:
         return Renderer(checkpoint, wishes.device, wishes.precision)

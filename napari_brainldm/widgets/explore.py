@@ -149,7 +149,7 @@ class ExploreDock(QWidget):
         desk.opened.connect(self._on_desk_opened)
         desk.shown.connect(self._on_desk_shown)
         desk.measured.connect(self._on_desk_measured)
-        desk.unlabelled.connect(lambda: self.asked.set_wanted(False))
+        desk.unlabelled.connect(self._on_desk_unlabelled)
         desk.saved.connect(self._on_desk_saved)
         desk.progressed.connect(self.status.tick)
         desk.changed.connect(self._on_desk_changed)
@@ -157,7 +157,7 @@ class ExploreDock(QWidget):
         self.revival.listen()  # history and status have the picture by then
         self.status.cancelled.connect(self.cancel)
         self.asked.toggled.connect(desk.show_structures)
-        self.error.retried.connect(lambda: self._again())
+        self.error.retried.connect(self._on_error_retried)
         self.past.chosen.connect(self._on_past_chosen)
         self.past.opened.connect(self.revival.recreate)
         self.revival.opening.connect(self.open)
@@ -340,6 +340,12 @@ class ExploreDock(QWidget):
         self.below.record = picture.record
         if not preview:
             self.past.visit(picture.request)
+
+    def _on_desk_unlabelled(self) -> None:
+        self.asked.set_wanted(False)
+
+    def _on_error_retried(self) -> None:
+        self._again()
 
     def _on_past_chosen(self, request: Request) -> None:
         self.revival.drop()

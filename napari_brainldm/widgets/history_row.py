@@ -11,6 +11,7 @@ from qtpy.QtGui import QGuiApplication, QKeySequence, QShortcut
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_brainldm.engine.request import (
+    UNREADABLE,
     EngineError,
     Request,
     Seed,
@@ -46,8 +47,8 @@ class HistoryRow(QWidget):
         for button in (self.undo, self.redo, self.copy, self.paste, self.recreate):
             button.setMinimumWidth(0)
             layout.addWidget(button)
-        self.undo.clicked.connect(lambda: self._choose(self.history.undo()))
-        self.redo.clicked.connect(lambda: self._choose(self.history.redo()))
+        self.undo.clicked.connect(self._on_undo_clicked)
+        self.redo.clicked.connect(self._on_redo_clicked)
         self.copy.clicked.connect(self._on_copy_clicked)
         self.paste.clicked.connect(self._on_paste_clicked)
         self.recreate.clicked.connect(self._on_recreate_clicked)
@@ -87,6 +88,12 @@ class HistoryRow(QWidget):
         self.undo.setEnabled(self.history.can_undo)
         self.redo.setEnabled(self.history.can_redo)
         self.copy.setEnabled(self.current is not None)
+
+    def _on_undo_clicked(self) -> None:
+        self._choose(self.history.undo())
+
+    def _on_redo_clicked(self) -> None:
+        self._choose(self.history.redo())
 
     def _on_copy_clicked(self) -> None:
         if self.current is not None:
@@ -128,7 +135,7 @@ def request_in(text: str) -> Request:
     try:
         plain: Any = json.loads(text)
         return request_from_plain(plain.get("Request", plain))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise EngineError(
             "The clipboard holds no picture request. Copy one from the Explore dock, "
             "or the text of a sidecar, and paste again."

@@ -26,9 +26,10 @@ from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.scan_file import SUFFIXES, read_scan, save_volume
 from napari_brainldm.engine.volume import Affine, Array, Volume
 from napari_brainldm.widgets.letters import orient
+from napari_brainldm.widgets.preferences import PLUGIN
 
-PLUGIN, EXPLORE = "napari-brainldm", "Explore"
-"""As the plugin and its dock are called in the manifest."""
+EXPLORE = "Explore"
+"""As the dock is called in the manifest."""
 
 AXES = ("S", "A", "R")
 UNITS = ("mm", "mm", "mm")

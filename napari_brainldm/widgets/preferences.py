@@ -8,6 +8,8 @@ from typing import Any
 from napari_brainldm.engine.request import EngineError
 
 PLUGIN = "napari-brainldm"
+"""As the plugin is called in the manifest."""
+
 BEST = "best"
 """Of device and precision: what the start-up probe finds."""
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from qtpy.QtCore import QSettings
 
+from napari_brainldm.widgets.preferences import PLUGIN
+
 MOST = 8
 """Files remembered; the oldest are forgotten."""
 
@@ -16,7 +18,7 @@ KEY = "checkpoints"
 def user_settings() -> QSettings:
     """The user's settings of this plugin that are no preferences."""
     scope, kind = QSettings.Scope.UserScope, QSettings.Format.IniFormat
-    return QSettings(kind, scope, "napari-brainldm", "explore")
+    return QSettings(kind, scope, PLUGIN, "explore")
 
 
 class Recent:

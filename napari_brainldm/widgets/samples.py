@@ -16,7 +16,6 @@ from napari_brainldm.engine.request import Request
 from napari_brainldm.widgets.layers import LIMITS, LayerTuple, layer_tuple
 from napari_brainldm.widgets.letters import orient
 from napari_brainldm.widgets.overlays import atlas_tuple, locked
-from napari_brainldm.widgets.preferences import preferences
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -77,11 +76,9 @@ def _lock_when_added(viewer: Any, made: LayerTuple) -> None:
 def _renderer() -> Renderer:
     """The bundled model on the device that the Explore dock would take."""
     from napari_brainldm.engine.checkpoint import load_checkpoint
-    from napari_brainldm.engine.renderer import Renderer
+    from napari_brainldm.widgets.desk import preferred_renderer
 
-    wishes = preferences()
-    checkpoint = load_checkpoint(resources.bundled_checkpoint())
-    return Renderer(checkpoint, wishes.device, wishes.precision)
+    return preferred_renderer(load_checkpoint(resources.bundled_checkpoint()))
 
 
 def _watched(steps: Generator[Progress, None, Volume]) -> Volume:

@@ -177,5 +177,8 @@ class SeedsPanel(QWidget):
         layout.addRow("Seeds", self.count)
         layout.addRow("Least mean / SD", self.least)
         layout.addRow(self.begin)
-        self.begin.clicked.connect(lambda: self.asked.emit(self.count.value()))
+        self.begin.clicked.connect(self._on_begin_clicked)
         self.least.valueChanged.connect(self.sureness)
+
+    def _on_begin_clicked(self) -> None:
+        self.asked.emit(self.count.value())

@@ -45,16 +45,26 @@ def segmenter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def docks(qtbot: Any) -> Iterator[list[Any]]:
+    """Docks that a test opens; their work is ended after it."""
+    opened: list[Any] = []
+    yield opened
+    for dock in opened:
+        dock.desk.close()
+    opened.clear()
+    gc.collect()
+
+
+@pytest.fixture
 def make_dock(
     make_napari_viewer_proxy: Any,
     qtbot: Any,
     tiny_checkpoint: Path,
     segmenter_file: Path,
-) -> Iterator[Callable[[], Any]]:
+    docks: list[Any],
+) -> Callable[..., Any]:
     """Make an ExploreDock in a new viewer, its first picture already shown."""
     from napari_brainldm.widgets.explore import ExploreDock
-
-    docks = []
 
     def make(**options: Any) -> Any:
         viewer = make_napari_viewer_proxy(**options)
@@ -65,11 +75,7 @@ def make_dock(
         assert dock.desk.layer is not None
         return dock
 
-    yield make
-    for dock in docks:
-        dock.desk.close()
-    docks.clear()
-    gc.collect()
+    return make
 
 
 def settle(qtbot: Any, dock: Any) -> None:

@@ -16,7 +16,7 @@ from napari_brainldm.widgets import layers
 from napari_brainldm.widgets.about import about
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.recent import MOST, Recent
-from tests.widgets.test_explore import settle
+from tests.widgets.conftest import settle
 
 MakeDock = Callable[..., ExploreDock]
 

@@ -16,7 +16,8 @@ from napari_brainldm.widgets import layers, orthogonal
 from napari_brainldm.widgets.compare_panel import FLICKER_KEY, OTHER_NOISE
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.history import MOST, History
-from tests.widgets.test_explore import age, count_renders, settle
+from tests.widgets.conftest import settle
+from tests.widgets.test_explore import age, count_renders
 
 MakeDock = Callable[..., ExploreDock]
 

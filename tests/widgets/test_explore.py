@@ -30,6 +30,7 @@ from napari_brainldm.engine.request import EngineError, Request
 from napari_brainldm.widgets import explore, layers
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.preferences import Preferences
+from tests.widgets.conftest import settle
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Volume
@@ -41,12 +42,6 @@ MakeDock = Callable[..., ExploreDock]
 @pytest.fixture
 def dock(make_dock: MakeDock) -> ExploreDock:
     return make_dock(strict_qt="raise")
-
-
-def settle(qtbot: Any, dock: ExploreDock) -> None:
-    qtbot.waitUntil(
-        lambda: not dock.settle.isActive() and not dock.desk.busy, timeout=60_000
-    )
 
 
 def count_renders(dock: ExploreDock, monkeypatch: pytest.MonkeyPatch) -> list[Request]:

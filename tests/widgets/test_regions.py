@@ -28,7 +28,8 @@ from napari_brainldm.widgets.regions_panel import (
     RegionsPanel,
     number_text,
 )
-from tests.widgets.test_explore import age, settle
+from tests.widgets.conftest import settle
+from tests.widgets.test_explore import age
 
 MakeDock = Callable[..., ExploreDock]
 TABLE = Table(

@@ -19,7 +19,8 @@ from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.series import CHANGE, MEAN, SD
 from napari_brainldm.widgets.sweep_panel import AxisRow
 from tests.tiny import VOCABULARY
-from tests.widgets.test_explore import age, settle
+from tests.widgets.conftest import settle
+from tests.widgets.test_explore import age
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Covariate

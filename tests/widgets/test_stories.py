@@ -6,10 +6,9 @@ and a picture of each is left there; without it a tiny one does, unseen.
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,9 +104,8 @@ def open_story(
     qtbot: Any,
     tiny_checkpoint: Path,
     segmenter_file: Path,
-) -> Iterator[Open]:
-    docks = []
-
+    docks: list[ExploreDock],
+) -> Open:
     def begin() -> Story:
         files = (tiny_checkpoint, segmenter_file)
         if FOLDER:
@@ -123,11 +121,7 @@ def open_story(
         story.settle()
         return story
 
-    yield begin
-    for dock in docks:
-        dock.desk.close()
-    docks.clear()
-    gc.collect()
+    return begin
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from napari_brainldm.widgets import explore, letters
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.preferences import BEST, Preferences, preferences
 from napari_brainldm.widgets.recent import Recent
+from tests.widgets.conftest import settle
 from tests.widgets.test_comparing import layer, move_age, shown
-from tests.widgets.test_explore import age, count_renders, settle
+from tests.widgets.test_explore import age, count_renders
 
 MakeDock = Callable[..., ExploreDock]
 
@@ -48,6 +49,16 @@ def saved(qtbot: Any, dock: ExploreDock, tmp_path: Path) -> Path:
     dock.below.kept.emit(path)
     assert path.is_file()
     return path
+
+
+def open_other(qtbot: Any, dock: ExploreDock, tiny: Path, folder: Path) -> None:
+    """Open the same model under another name."""
+    checkpoint = load_checkpoint(tiny)
+    path = folder / "other.safetensors"
+    card = replace(checkpoint.card, name="Other")
+    save_checkpoint(replace(checkpoint, card=card), path)
+    dock.open(path)
+    settle(qtbot, dock)
 
 
 # -- workspace ---------------------------------------------------------------------
@@ -92,11 +103,7 @@ def test_the_reference_has_its_numbers_again(
 def test_the_checkpoint_that_is_needed_is_opened(
     qtbot: Any, dock: ExploreDock, saved: Path, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
-    other = load_checkpoint(tiny_checkpoint)
-    path = tmp_path / "other.safetensors"
-    save_checkpoint(replace(other, card=replace(other.card, name="Other")), path)
-    dock.open(path)
-    settle(qtbot, dock)
+    open_other(qtbot, dock, tiny_checkpoint, tmp_path)
     assert dock.models.picker.currentText() == "Other"
     dock.open_workspace(saved)
     settle(qtbot, dock)
@@ -138,11 +145,7 @@ def test_a_checkpoint_that_was_renamed_is_found_among_the_recent(
     copied = tmp_path / "renamed.safetensors"
     copied.write_bytes(tiny_checkpoint.read_bytes())
     Recent().add(copied)
-    card = load_checkpoint(tiny_checkpoint)
-    other = tmp_path / "other.safetensors"
-    save_checkpoint(replace(card, card=replace(card.card, name="Other")), other)
-    dock.open(other)
-    settle(qtbot, dock)
+    open_other(qtbot, dock, tiny_checkpoint, tmp_path)
     dock.open_workspace(
         changed(saved, CheckpointFile=str(tmp_path / "gone.safetensors"))
     )

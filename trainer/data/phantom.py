@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from napari_brainldm.engine.volume import Grid, Volume
 from trainer.data.flow import integrate, irrotational, smooth, warp
-from trainer.data.photograph import Scanner, draw_tone, paint, photograph
+from trainer.data.photograph import Scanner, taken
 from trainer.data.population import Subject, Visit, Volumes
 from trainer.data.template import FLUID, NAMES, TISSUE, TemplatePack, most_likely
 
@@ -137,9 +137,8 @@ def simulate(
     looks = looks or Looks()
     structures, t1, white = bent(pack, subject, visit, seed, looks)
     generator = generator_of(seed, subject.index, visit.number + 1)
-    tone = draw_tone(looks.scanner, visit.age, generator)
-    truth = paint(structures, t1, white, tone)
-    picture = photograph(truth, looks.scanner, generator)
+    brain = structures, t1, white
+    truth, picture = taken(brain, looks.scanner, visit.age, generator)
     millilitres = structure_volumes(structures, pack.grid)
     return Simulated(
         _volume(picture, pack.grid),

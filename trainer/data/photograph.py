@@ -98,6 +98,21 @@ def steeper(share: Tensor, middle: float) -> Tensor:
     return torch.where(share < middle, rising, 1 - (1 - middle) * high.square())
 
 
+def taken(
+    brain: tuple[Tensor, Tensor, Tensor],
+    scanner: Scanner,
+    age: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Noise-free truth and picture of `brain`: structures, T1, share of white matter.
+
+    `age` in years fades the contrast.
+    """
+    structures, t1, white = brain
+    truth = paint(structures, t1, white, draw_tone(scanner, age, generator))
+    return truth, photograph(truth, scanner, generator)
+
+
 def photograph(truth: Tensor, scanner: Scanner, generator: torch.Generator) -> Tensor:
     """Picture with a smooth bias field and Rician noise, 0 where `truth` is 0."""
     bias = torch.exp(scanner.bias * bias_field(truth.shape, generator))

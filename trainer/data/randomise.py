@@ -29,7 +29,7 @@ from trainer.data.phantom import (
     smooth_field,
     spread,
 )
-from trainer.data.photograph import Tone, bias_field, draw_tone, paint, photograph
+from trainer.data.photograph import Tone, bias_field, paint, taken
 from trainer.data.population import PopulationConfig, draw_subject, visits
 from trainer.data.surroundings import (
     Range,
@@ -165,9 +165,8 @@ def draw_plain(
     subject = draw_subject(looks.people, seed, 0)
     visit = visits(subject, 1, 1.0)[0]
     structures, t1, white = bent(pack, subject, visit, seed, looks.plainly)
-    tone = draw_tone(looks.plainly.scanner, visit.age, generator)
-    truth = paint(structures, t1, white, tone)
-    picture = photograph(truth, looks.plainly.scanner, generator)
+    brain = structures, t1, white
+    _, picture = taken(brain, looks.plainly.scanner, visit.age, generator)
     picture = normalised(picture, pack.mask > 0.5)
     found = _memberships(structures, white.clamp(0, 1), torch.ones_like(picture))
     if torch.rand((), generator=generator) < 0.5:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from trainer.config import LdmConfig
     from trainer.data.latents import Latents
 
-READ_FROM = 3000  # subjects; the fit solves systems of this size
 PROBED = np.linspace(0.02, 0.98, 8)  # quantiles of the noise levels judged held out
 
 
@@ -168,7 +167,7 @@ class LdmStage:
     def _readout(self) -> dict[str, Tensor]:
         """The read-out depends on the latents alone, so it is fitted once."""
         # one of each: a mirrored copy would leak between folds
-        some = slice(min(self.subjects, READ_FROM))
+        some = slice(min(self.subjects, MOST))
         weight, bias = fit_readout(
             self.latents[some].numpy(), self.vectors[some].numpy()
         )

@@ -89,17 +89,15 @@ class GaussianPrior(nn.Module):
         """
         flat = noise.float().flatten(1)
         lengths, rest = self._lengths(sigma)
-        along = (flat @ self.basis.T) * (lengths - rest)
-        x = self._mean(flat, conditions) + rest * flat + along @ self.basis
-        return x.view_as(noise)
+        scaled = self._scaled(flat, lengths, rest, self._mean(flat, conditions))
+        return scaled.view_as(noise)
 
     def noise_of(self, x: Tensor, sigma: float, conditions: Tensor | None) -> Tensor:
         """Inverse of `noisy`."""
         flat = x.float().flatten(1)
         flat = flat - self._mean(flat, conditions)
         lengths, rest = self._lengths(sigma)
-        along = (flat @ self.basis.T) * (1 / lengths - 1 / rest)
-        return (flat / rest + along @ self.basis).view_as(x)
+        return self._scaled(flat, 1 / lengths, 1 / rest).view_as(x)
 
     def _lengths(self, sigma: float) -> tuple[Tensor, Tensor]:
         """SDs at `sigma` along `basis` (rank,) and along all other directions ()."""
@@ -107,11 +105,16 @@ class GaussianPrior(nn.Module):
 
     def _clean(self, x: Tensor, sigma: Tensor, mean: Tensor) -> Tensor:
         """E[x0 | x] of x = x0 + sigma eps (B, D): the Wiener filter about `mean`."""
-        away = x - mean
         rest = self.rest / (self.rest + sigma**2)
-        gains = self.variances / (self.variances + sigma**2) - rest
-        along = (away @ self.basis.T) * gains
-        return mean + rest * away + along @ self.basis
+        gains = self.variances / (self.variances + sigma**2)
+        return self._scaled(x - mean, gains, rest, mean)
+
+    def _scaled(
+        self, x: Tensor, along: Tensor, rest: Tensor, mean: Tensor | float = 0.0
+    ) -> Tensor:
+        """`mean` and x (B, D) times `along` in the basis, `rest` across it."""
+        parts = (x @ self.basis.T) * (along - rest)
+        return mean + rest * x + parts @ self.basis
 
     def _mean(self, x: Tensor, conditions: Tensor | None) -> Tensor:
         if conditions is None or not len(self.slopes):
