@@ -5,8 +5,8 @@
 Opens and closes the dock in one viewer, 50 times, its first picture made and measured
 each time (under Xvfb where there is no display), then whole viewers with the dock in
 them. Memory is that of the process after the first five rounds, in which caches fill,
-and at the end, each time without what the allocator holds free; `viewer_` figures are of viewers, `bare_` ones of viewers without any
-dock, which is what napari itself keeps.
+and at the end, each time without what the allocator holds free; `viewer_` figures are
+of viewers, `bare_` ones of viewers without any dock, which is what napari itself keeps.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
     QAbstractSpinBox,
+    QApplication,
     QFileDialog,
 )
 
@@ -307,6 +309,25 @@ def test_closing_the_viewer_in_the_middle_of_a_run_is_clean(
     gc.collect()
     assert (len(ticks), shown) == (1, [])
     assert not any(t.name.startswith("brainldm") for t in threading.enumerate())
+
+
+def test_nothing_of_a_closed_dock_stays(
+    qtbot: Any,
+    make_napari_viewer_proxy: Any,
+    tiny_checkpoint: Path,
+    segmenter_file: Path,
+) -> None:
+    viewer = make_napari_viewer_proxy()
+    dock = ExploreDock(viewer, tiny_checkpoint, segmenter_file)
+    inside = viewer.window.add_dock_widget(dock, name="Explore")
+    settle(qtbot, dock)
+    gone = weakref.ref(dock)
+    viewer.window.remove_dock_widget(inside)
+    dock.deleteLater()
+    del dock, inside
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()
+    assert gone() is None
 
 
 def test_two_viewers_are_independent(
