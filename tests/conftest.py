@@ -20,6 +20,26 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 ROOT = Path(__file__).parents[1]
 
+PARITY = pytest.StashKey[Path]()
+"""Folder of parity sets given on the command line."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Let `pytest tests/parity --fixtures DIR` name the folder of parity sets.
+
+    pytest has a flag of that name, which lists its fixtures: it is left alone
+    everywhere else.
+    """
+    parity = ROOT / "tests" / "parity"
+    paths = [(config.invocation_params.dir / a.partition("::")[0]) for a in config.args]
+    tests = [p for p in paths if p.resolve().is_relative_to(parity)]
+    folders = [p for p in paths if p not in tests and p.is_dir()]
+    if config.option.showfixtures and tests and len(folders) == 1:
+        config.option.showfixtures = False
+        config.stash[PARITY] = folders[0].resolve()
+        config.args = [a for a, p in zip(config.args, paths, strict=True) if p in tests]
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from napari_brainldm import cli
-from napari_brainldm.engine import renderer as road
+from napari_brainldm.engine import convention as road
 from napari_brainldm.engine.checkpoint import file_sha256, save_checkpoint
 from napari_brainldm.engine.conform import Conformed, Quality
+from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.scan_file import load_volume, read_mark
 from tests.tiny import tiny_checkpoint
 
@@ -304,7 +305,7 @@ def test_reconstruct_writes_the_scan_as_seen_and_its_copy(
     text = done(capsys, "reconstruct", scan, *base, "--steps", "0")
     conformed, rebuilt = (Path(line) for line in text.splitlines())
     np.testing.assert_array_equal(values(conformed), load_volume(scan).data)
-    wanted = road.Renderer(tiny_checkpoint(), "cpu").rebuild(load_volume(scan).data)
+    wanted = Renderer(tiny_checkpoint(), "cpu").rebuild(load_volume(scan).data)
     np.testing.assert_allclose(values(rebuilt), wanted, atol=1e-5)
 
 

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 
 from napari_brainldm.engine.diffusion import Schedule, linear, scaled_linear
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.networks.preview import PreviewSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec
+from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import Conditions, EngineError, Value
 from napari_brainldm.engine.volume import Grid
 
-KINDS = ("autoencoder", "brain-ldm", "segmenter")
+KINDS = ("autoencoder", "brain-ldm", "ldae", "segmenter")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Covariate:
         Names of the categories, coded 0, 1/(n-1), ..., 1; empty for a number.
     histogram
         Training histogram of a number.
+    range_from
+        Who says so, where the range was not measured in the training set by this
+        program: "the paper, section 2.1".
     """
 
     name: str
@@ -64,6 +69,7 @@ class Covariate:
     reference: float | str = 0.0
     categories: tuple[str, ...] = ()
     histogram: Histogram | None = None
+    range_from: str = ""
 
     def encode(self, value: Value) -> float:
         """Map a value in human units to the 0..1 of training."""
@@ -127,7 +133,11 @@ class ScheduleSpec:
     prediction
         What the denoiser gives: "epsilon", "v" or "sample".
     spacing
-        Timesteps DDIM visits: "leading" (public brain LDM) or "trailing".
+        Timesteps DDIM visits: "leading" (public brain LDM), "trailing", or "endpoints"
+        (public LDAE).
+    clamp
+        Predicted latents are kept within -clamp to clamp; 0 leaves them as they are.
+        The public LDAE clamps to 1, which its latents exceed.
     """
 
     name: str = "scaled_linear"
@@ -136,6 +146,7 @@ class ScheduleSpec:
     beta_end: float = 0.0205
     prediction: str = "epsilon"
     spacing: str = "trailing"
+    clamp: float = 0.0
 
     def build(self) -> Schedule:
         """The noise levels."""
@@ -158,10 +169,37 @@ class Intensity:
         This percentile of the brain's voxels becomes 1; background is 0.
     stripped
         Whether the model knows skull-stripped brains only.
+    scaling
+        "percentile", or "minmax": the least and the greatest intensity of the whole
+        picture become 0 and 1.
     """
 
     percentile: float = 99.5
     stripped: bool = True
+    scaling: str = "percentile"
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A direction in the space of semantic codes.
+
+    Beside the weights lie "direction.NAME.move" (E,), what an amount of 1 adds to a
+    code, and the probe it was found by: the log odds (or the value) of a code y are
+    "direction.NAME.weight" (E,) times (y - "semantic.mean") / "semantic.std", plus
+    "direction.NAME.bias" ().
+
+    Attributes
+    ----------
+    name, title, unit
+        "AD", "Alzheimer's disease", "SD".
+    description
+        One sentence for tooltips and tables.
+    """
+
+    name: str
+    title: str
+    unit: str = "SD"
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,9 +232,14 @@ class Card:
         and the denoiser need not learn it.
     vocabulary
         Covariates in the order of the condition vector.
+    directions
+        Along which a semantic code can be moved, kept beside the weights.
     head_size
         Mean intracranial volume of the training set in ml: `brain` is brain volume
         times head_size / own intracranial volume. 0 when unknown.
+    registration
+        How scans are brought into MNI space: "rigid", or "nonlinear", which gives
+        every head the shape of the template.
     figures
         Measured quality, name to value.
     """
@@ -205,15 +248,18 @@ class Card:
     name: str
     grid: Grid
     autoencoder: AutoencoderSpec | None = None
-    denoiser: UNetSpec | None = None
+    denoiser: UNetSpec | GradientEstimatorSpec | None = None
+    encoder: SemanticEncoderSpec | None = None
     segmenter: SegmenterSpec | None = None
     preview: PreviewSpec | None = None
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     latent_scale: float = 1.0
     latent_centred: bool = False
     vocabulary: tuple[Covariate, ...] = ()
+    directions: tuple[Direction, ...] = ()
     intensity: Intensity = field(default_factory=Intensity)
     head_size: float = 0.0
+    registration: str = "rigid"
     provenance: Provenance = field(default_factory=Provenance)
     figures: tuple[tuple[str, float], ...] = ()
 
@@ -233,6 +279,17 @@ class Card:
         raise EngineError(
             f"{name!r} is not a condition of {self.name}. "
             f"Its conditions are: {known}. Use one of these."
+        )
+
+    def direction(self, name: str) -> Direction:
+        """The direction `name`; an EngineError sentence if there is none."""
+        for direction in self.directions:
+            if direction.name == name:
+                return direction
+        known = ", ".join(d.name for d in self.directions) or "none"
+        raise EngineError(
+            f"{name!r} is not a direction of {self.name}. Its directions are: {known}. "
+            "Use one of these."
         )
 
     def complete(self, conditions: Conditions) -> Conditions:

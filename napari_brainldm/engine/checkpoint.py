@@ -22,6 +22,7 @@ from napari_brainldm.engine.request import EngineError
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.networks.segmenter import SegmenterNet
+    from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoder
 
 FORMAT = "napari-brainldm 1"
 HEADER = "napari-brainldm"
@@ -35,8 +36,8 @@ class Checkpoint:
     Attributes
     ----------
     tensors
-        float32, keyed "autoencoder.*", "denoiser.*", "segmenter.*", "preview.*",
-        "latent.mean", "probe.*".
+        float32, keyed "autoencoder.*", "denoiser.*", "encoder.*", "segmenter.*",
+        "preview.*", "latent.mean", "semantic.*", "direction.*", "probe.*".
     sha256
         Of the file this was loaded from, hex; empty for one not yet saved.
     """
@@ -67,6 +68,17 @@ class Checkpoint:
             )
         return _with_weights(self.card.denoiser.build(), self.part("denoiser"))
 
+    def semantic_encoder(self) -> SemanticEncoder:
+        """The semantic encoder with its weights, in eval mode."""
+        if self.card.encoder is None:
+            raise EngineError(
+                f"{self.card.name} holds no semantic encoder, so it has no directions "
+                "to move a scan along. Load an LDAE checkpoint."
+            )
+        network = self.card.encoder.build()
+        network.load_state_dict(self.part("encoder"), strict=True)
+        return network.eval()
+
     def latent_mean(self) -> Tensor:
         """What is taken off a latent before it is scaled: (C, i, j, k), or 0."""
         return self.tensors.get("latent.mean", torch.zeros(()))
@@ -96,12 +108,16 @@ def save_checkpoint(
     `dtype` float16 or bfloat16 halves the file; it is read back as float32.
     """
     tensors = {k: v.detach().cpu().to(dtype) for k, v in checkpoint.tensors.items()}
-    # one entry: safetensors writes several in a random order, and the sha256 with them
-    header = {HEADER: json.dumps({"format": FORMAT, "card": to_plain(checkpoint.card)})}
+    header = metadata(checkpoint.card)
     payload = save({k: v.contiguous() for k, v in tensors.items()}, metadata=header)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, payload)
     return hashlib.sha256(payload).hexdigest()
+
+
+def metadata(card: Card) -> dict[str, str]:
+    """The header's entry: one, for safetensors writes several in a random order."""
+    return {HEADER: json.dumps({"format": FORMAT, "card": to_plain(card)})}
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -122,7 +138,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path.name} is not a readable .safetensors file ({error}). "
             "Download or copy it again."
         ) from error
-    _check_tensors(path.name, card, tensors)
+    check_shapes(path.name, card, tensors)
+    check_finite(path.name, tensors)
     return Checkpoint(card, tensors, file_sha256(path))
 
 
@@ -177,6 +194,7 @@ def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
         specs = {
             "autoencoder": card.autoencoder,
             "denoiser": card.denoiser,
+            "encoder": card.encoder,
             "segmenter": card.segmenter,
         }
         parts: dict[str, nn.Module] = {
@@ -189,10 +207,24 @@ def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
         for part, network in parts.items()
         for key, tensor in network.state_dict().items()
     }
-    return shapes | ({"latent.mean": card.latent_shape} if card.latent_centred else {})
+    if card.latent_centred:
+        shapes["latent.mean"] = card.latent_shape
+    return shapes | _direction_shapes(card)
 
 
-def _check_tensors(name: str, card: Card, tensors: Mapping[str, Tensor]) -> None:
+def _direction_shapes(card: Card) -> dict[str, tuple[int, ...]]:
+    if card.encoder is None or not card.directions:
+        return {}
+    size = (card.encoder.code_size,)
+    shapes: dict[str, tuple[int, ...]] = {"semantic.mean": size, "semantic.std": size}
+    for direction in card.directions:
+        place = f"direction.{direction.name}"
+        shapes |= {f"{place}.move": size, f"{place}.weight": size, f"{place}.bias": ()}
+    return shapes
+
+
+def check_shapes(name: str, card: Card, tensors: Mapping[str, Tensor]) -> None:
+    """Raise an EngineError unless `tensors` are exactly those that `card` describes."""
     found = {k: tuple(v.shape) for k, v in tensors.items() if not k.startswith(PROBE)}
     expected = _build_shapes(name, card)
     wrong = sorted(k for k in found | expected if found.get(k) != expected.get(k))
@@ -202,6 +234,10 @@ def _check_tensors(name: str, card: Card, tensors: Mapping[str, Tensor]) -> None
             f" differ, the first is {wrong[0]!r} with {found.get(wrong[0], 'nothing')} "
             f"where {expected.get(wrong[0], 'nothing')} is needed. Get it again."
         )
+
+
+def check_finite(name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise an EngineError if a number in `tensors` is not finite."""
     broken = [k for k, v in tensors.items() if not bool(torch.isfinite(v).all())]
     if broken:
         raise EngineError(

@@ -22,10 +22,13 @@ class Code:
     stochastic
         (1, C, i, j, k), the latent walked up to the most noise; unit variance. None
         when the scan was encoded by an autoencoder alone.
+    semantic
+        (1, E), what the semantic encoder says of the picture; None without one.
     """
 
     latent: Tensor
     stochastic: Tensor | None = None
+    semantic: Tensor | None = None
 
 
 def lerp(first: Tensor, second: Tensor, fraction: float) -> Tensor:
@@ -49,8 +52,11 @@ def slerp(first: Tensor, second: Tensor, fraction: float) -> Tensor:
 
 
 def between(first: Code, second: Code, fraction: float) -> Code:
-    """The code at `fraction` of the way: latents by lerp, noise by slerp."""
+    """The code at `fraction` of the way: noise by slerp, the others by lerp."""
     latent = lerp(first.latent, second.latent, fraction)
-    if first.stochastic is None or second.stochastic is None:
-        return Code(latent)
-    return Code(latent, slerp(first.stochastic, second.stochastic, fraction))
+    noise = semantic = None
+    if first.stochastic is not None and second.stochastic is not None:
+        noise = slerp(first.stochastic, second.stochastic, fraction)
+    if first.semantic is not None and second.semantic is not None:
+        semantic = lerp(first.semantic, second.semantic, fraction)
+    return Code(latent, noise, semantic)

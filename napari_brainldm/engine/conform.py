@@ -28,6 +28,7 @@ from napari_brainldm.engine.resample import inverse, resample
 from napari_brainldm.engine.segment import Segmentation, Segmenter
 from napari_brainldm.engine.strip import BUILT_IN, check_way
 from napari_brainldm.engine.volume import Affine, Array, Grid, Volume
+from napari_brainldm.engine.warp import Warp
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Conformed:
         Whether slow shading was taken out.
     segmentation
         Structures of the placed scan; None when no segmenter was given.
+    warp
+        How the brain was bent onto the template; None where it was only placed.
     """
 
     volume: Volume
@@ -82,6 +85,44 @@ class Conformed:
     method: str = ""
     n4: bool = False
     segmentation: Segmentation | None = None
+    warp: Warp | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A scan turned and placed, not yet resampled.
+
+    Attributes
+    ----------
+    scan
+        Axes closest to RAS.
+    background
+        Its intensity where nothing is.
+    """
+
+    scan: Volume
+    background: float
+    found: Located
+    quality: Quality
+    n4: bool
+
+    def conformed(
+        self, volume: Volume, brain: Mask, unit: float, last: tuple[str, ...]
+    ) -> Conformed:
+        """The scan as `volume` on a grid; `last` tells how it came there."""
+        shading = ("Slow shading was taken out by N4.",) if self.n4 else ()
+        placing = _placing(self.found.placement)
+        return Conformed(
+            volume,
+            brain,
+            self.found.placement.to_scan,
+            unit,
+            self.quality,
+            (*self.found.steps, *shading, placing, *last),
+            self.found.method,
+            self.n4,
+            self.found.segmentation,
+        )
 
 
 def conform(
@@ -120,9 +161,28 @@ def conform(
         When the scan is empty or does not look like a T1-weighted brain, or the
         program asked for is missing or fails.
     """
+    template = mni_template() if template is None else template
+    placed = put_in_place(scan, template, segmenter, strip=strip, n4=n4)
+    data, brain = on_grid(placed, grid)
+    scaled, unit = _scaled(data, brain, placed.background, percentile)
+    last = (
+        f"Intensities divided by the {percentile:g}th percentile within the brain and "
+        "clipped to 0..1."
+    )
+    return placed.conformed(Volume(scaled, grid.matrix), brain, unit, (last,))
+
+
+def put_in_place(
+    scan: Volume,
+    template: Template,
+    segmenter: Segmenter | None,
+    *,
+    strip: str = BUILT_IN,
+    n4: bool = False,
+) -> Placed:
+    """Turn, place and judge `scan`; as `conform`, before it is resampled."""
     check_way(strip)
     check_contrast(scan)
-    template = mni_template() if template is None else template
     turned, background = with_dark_background(canonical(scan))
     if n4:
         turned = without_bias(turned, background)
@@ -130,19 +190,7 @@ def conform(
     quality = judge(turned, found.mask, found.placement, template)
     check_quality(quality)
     check_size(found.placement.size)
-    data, brain = _on_grid(turned, found, grid)
-    scaled, unit = _scaled(data, brain, background, percentile)
-    return Conformed(
-        Volume(scaled, grid.matrix),
-        brain,
-        found.placement.to_scan,
-        unit,
-        quality,
-        _steps(found, n4, percentile),
-        found.method,
-        n4,
-        found.segmentation,
-    )
+    return Placed(turned, background, found, quality, n4)
 
 
 def in_scan_space(picture: Volume, conformed: Conformed, grid: Grid) -> Volume:
@@ -150,6 +198,9 @@ def in_scan_space(picture: Volume, conformed: Conformed, grid: Grid) -> Volume:
 
     Cubic, and never beyond the intensities of `picture`; 0 outside it.
     """
+    if conformed.warp is not None:
+        data = conformed.warp.into_scan(picture, grid)
+        return Volume(data, grid.matrix)
     back = inverse(conformed.to_scan)
     data = resample(picture, grid, back, order=3)
     low, high = min(0.0, float(picture.data.min())), float(picture.data.max())
@@ -187,8 +238,9 @@ def canonical(scan: Volume) -> Volume:
     return Volume(data, scan.affine @ turning.inv_ornt_aff(turns, scan.data.shape))
 
 
-def _on_grid(scan: Volume, found: Located, grid: Grid) -> tuple[Array, Mask]:
-    """Intensities and brain on `grid`."""
+def on_grid(placed: Placed, grid: Grid) -> tuple[Array, Mask]:
+    """Intensities and brain of a placed scan on `grid`."""
+    scan, found = placed.scan, placed.found
     data = resample(scan, grid, found.placement.to_scan, order=3)
     brain = resample(found.mask, grid) > 0.5
     return np.clip(data, scan.data.min(), scan.data.max()), brain
@@ -202,17 +254,6 @@ def _scaled(
         raise EngineError(NOT_A_BRAIN.format("no brain lies on the model's grid"))
     scaled, unit = normalise(data, brain, background, percentile)
     return np.where(brain, scaled, np.float32(0)), unit
-
-
-def _steps(found: Located, n4: bool, percentile: float) -> tuple[str, ...]:
-    shading = ("Slow shading was taken out by N4.",) if n4 else ()
-    return (
-        *found.steps,
-        *shading,
-        _placing(found.placement),
-        f"Intensities divided by the {percentile:g}th percentile within the brain and "
-        "clipped to 0..1.",
-    )
 
 
 def _placing(placement: Placement) -> str:

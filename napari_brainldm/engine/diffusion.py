@@ -24,6 +24,12 @@ from napari_brainldm.engine.request import EngineError
 Denoise = Callable[[Tensor, float], Tensor]
 """x (B, C, i, j, k) at noise level sigma -> the clean x0 it predicts."""
 
+ENDPOINTS = "endpoints"
+"""The spacing that treats a latent as x_t of the least training noise, both ways."""
+
+TwoBranches = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""As `Network`, with the gradient of a semantic code beside the prediction."""
+
 Network = Callable[[Tensor, Tensor], Tensor]
 """x_t (B, C, i, j, k), timesteps (B,) -> the prediction, conditions already bound."""
 
@@ -73,6 +79,7 @@ def timesteps(train_steps: int, steps: int, spacing: str) -> tuple[int, ...]:
     "leading" is 0, n, 2n, ... with n = train_steps // steps (the public brain LDM);
     "trailing" ends at the last training timestep, so that sampling starts from the
     noise level that pure noise really has (Lin 2024, https://arxiv.org/abs/2305.08891).
+    "endpoints" has both ends of the schedule, so one timestep more than steps (LDAE).
     """
     if not 1 <= steps <= train_steps:
         raise EngineError(
@@ -81,6 +88,8 @@ def timesteps(train_steps: int, steps: int, spacing: str) -> tuple[int, ...]:
         )
     if spacing == "leading":
         return tuple(int(t) for t in np.arange(steps)[::-1] * (train_steps // steps))
+    if spacing == ENDPOINTS:
+        return tuple(int(t) for t in np.linspace(0, train_steps - 1, steps + 1)[::-1])
     ends = np.round(np.arange(steps, 0, -1) * (train_steps / steps))
     return tuple(int(t) - 1 for t in ends)
 
@@ -88,15 +97,18 @@ def timesteps(train_steps: int, steps: int, spacing: str) -> tuple[int, ...]:
 def sampling_sigmas(
     schedule: Schedule, steps: int, spacing: str = "trailing"
 ) -> tuple[float, ...]:
-    """Noise levels of a sampling run, descending, `steps` of them and the final 0.
+    """Noise levels of a sampling run, descending: `steps` + 1, the last of them 0.
 
     "leading" and "trailing" are training timesteps; "karras" spaces sigma^(1/7) evenly
     (Karras 2022, equation 5), which ends near the least noise even in a few steps.
+    With "endpoints" the last level is the least training noise, not 0.
     """
     visited = timesteps(len(schedule.sigmas), steps, spacing)
     if spacing == "karras":
         roots = np.linspace(schedule.sigmas[0] ** (1 / 7), _floor(schedule), steps)
         return (*(float(s) for s in roots**7), 0.0)
+    if spacing == ENDPOINTS:
+        return schedule.at(visited)
     return (*schedule.at(visited), 0.0)
 
 
@@ -106,7 +118,7 @@ def _floor(schedule: Schedule) -> float:
 
 def inversion_sigmas(sigmas: Sequence[float], schedule: Schedule) -> tuple[float, ...]:
     """The way back up `sigmas`, from the least training noise, where eps is defined."""
-    least = schedule.sigmas[-1]
+    least = schedule.sigmas[-1]  # where "endpoints" begins as it is
     return (least, *(s for s in sorted(sigmas) if s > least))
 
 
@@ -128,6 +140,26 @@ def denoiser(network: Network, schedule: Schedule, prediction: str) -> Denoise:
         return to_x0(prediction, x, out, sigma)
 
     return denoise
+
+
+def shifted(network: TwoBranches, schedule: Schedule, prediction: str) -> Denoise:
+    """As `denoiser`, moved along the estimated gradient G of a semantic code.
+
+    The noise is taken to be eps - sqrt(1 - abar) G (Zhang 2022, PDAE; LDAE).
+    """
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        scale = vp_scale(sigma)
+        t = torch.full((x.shape[0],), schedule.timestep(sigma), device=x.device)
+        out, gradient = (part.to(x.dtype) for part in network(x / scale, t))
+        return to_x0(prediction, x, out, sigma) + (sigma**2 / scale) * gradient
+
+    return denoise
+
+
+def clamped(denoise: Denoise, limit: float) -> Denoise:
+    """`denoise` with its x0 kept within -limit to limit."""
+    return lambda x, sigma: denoise(x, sigma).clamp(-limit, limit)
 
 
 def to_x0(prediction: str, x: Tensor, out: Tensor, sigma: float) -> Tensor:

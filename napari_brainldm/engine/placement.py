@@ -1,6 +1,6 @@
 """Rigid placement of a head or a brain in MNI space.
 
-World coordinates are RAS+ mm throughout; ITK's LPS is met only in `_to_itk`,
+World coordinates are RAS+ mm throughout; ITK's LPS is met only in `to_itk`,
 `_starts` and `_matrix_of`. The template is larger than most brains, so one size factor
 is fitted along with the six rigid parameters and then left out: the scan is never
 scaled.
@@ -195,7 +195,7 @@ def _quarter_turns() -> list[NDArray[np.float64]]:
 def _euler(tilt: float, lean: float, turn: float) -> NDArray[np.float64]:
     """3 x 3 in LPS: degrees about the left-right, front-back and long axis."""
     angles = (float(np.radians(angle)) for angle in (tilt, lean, turn))
-    euler = _itk().Euler3DTransform((0.0, 0.0, 0.0), *angles)
+    euler = itk().Euler3DTransform((0.0, 0.0, 0.0), *angles)
     return np.array(euler.GetMatrix()).reshape(3, 3)
 
 
@@ -210,7 +210,7 @@ def _transform(
     matrix: NDArray[np.float64], middle: NDArray[np.float64], template: Template
 ) -> Any:
     flip = np.array([-1.0, -1.0, 1.0])
-    transform = _itk().Similarity3DTransform()
+    transform = itk().Similarity3DTransform()
     transform.SetCenter((template.centre * flip).tolist())
     transform.SetMatrix(matrix.ravel().tolist())
     transform.SetTranslation(((middle - template.centre) * flip).tolist())
@@ -235,9 +235,9 @@ class _Pair:
         grid = covering_grid(picture, voxel_mm)
         where = (resample(near, grid) > 0.5).astype(np.uint8)
         return cls(
-            _to_itk(resample(picture, grid), grid),
-            _to_itk(*on_cubes(scan, voxel_mm)),
-            _to_itk(where, grid),
+            to_itk(resample(picture, grid), grid),
+            to_itk(*on_cubes(scan, voxel_mm)),
+            to_itk(where, grid),
         )
 
     def metric(self, transform: Any) -> float:
@@ -256,7 +256,7 @@ class _Pair:
 
     def follow(self, transform: Any, steps: int, step_mm: float) -> Any:
         """The transform reached from `transform` by gradient descent."""
-        sitk = _itk()
+        sitk = itk()
         start = sitk.Similarity3DTransform(transform)
         method = self._method(start)
         method.SetOptimizerAsRegularStepGradientDescent(
@@ -273,7 +273,7 @@ class _Pair:
         return start
 
     def _method(self, transform: Any) -> Any:
-        sitk = _itk()
+        sitk = itk()
         method = sitk.ImageRegistrationMethod()
         method.SetNumberOfThreads(1)  # sums in one order: the same result each time
         method.SetMetricAsMattesMutualInformation(32)
@@ -283,16 +283,16 @@ class _Pair:
         return method
 
 
-def _itk() -> Any:
+def itk() -> Any:
     """SimpleITK, imported when needed; without types."""
     import SimpleITK
 
     return SimpleITK
 
 
-def _to_itk(data: NDArray[Any], grid: Grid) -> Any:
+def to_itk(data: NDArray[Any], grid: Grid) -> Any:
     """An ITK image (LPS) of `data` on a straight RAS `grid`."""
-    sitk = _itk()
+    sitk = itk()
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.T))
     x, y, z = grid.matrix[:3, 3]
     image.SetSpacing(grid.voxel_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -11,13 +11,8 @@ from torch import Tensor, nn
 
 from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.asked import volumes_asked
+from napari_brainldm.engine.bound import Bound
 from napari_brainldm.engine.codes import Code, between
-from napari_brainldm.engine.conform import (
-    Conformed,
-    Preparation,
-    conform,
-    in_scan_space,
-)
 from napari_brainldm.engine.device import Compute, choose, is_memory, out_of_memory
 from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.preview import CheapDecoder
@@ -30,20 +25,22 @@ from napari_brainldm.engine.request import (
     Scan,
     Seed,
 )
-from napari_brainldm.engine.resources import segmenter_at_hand
 from napari_brainldm.engine.sampling import (
     check_sampler,
     noise_of,
     noisy,
+    raised,
+    settled,
     sigmas_of,
     solver,
 )
-from napari_brainldm.engine.segment import Segmenter, brain_finder
-from napari_brainldm.engine.strip import check_way
+from napari_brainldm.engine.scans import Scans
 from napari_brainldm.engine.volume import Array, Volume
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.checkpoint import Checkpoint
+    from napari_brainldm.engine.conform import Conformed, Preparation
+    from napari_brainldm.engine.segment import Segmenter
 
 Stage = Literal["conform", "encode", "invert", "denoise", "decode"]
 INVERSION = Sampler("ddim", 50)
@@ -84,12 +81,10 @@ class Renderer:
         self.compute = choose(device, precision)
         self._centre = checkpoint.latent_mean().to(self.compute.device)
         self._encoder: nn.Module | None = None
-        self._unet: nn.Module | None = None
+        self._unet: Any = None
+        self._meaning: nn.Module | None = None
         self._cheap = CheapDecoder(checkpoint, self.compute.device)
-        self._segmenter = segmenter
-        self._scans: dict[str, Volume] = {}
-        self._preparations: dict[str, Preparation] = {}
-        self._conformed: dict[str, Conformed] = {}
+        self._scans = Scans(checkpoint.card, self.compute.device, segmenter)
         self._codes: dict[tuple[Scan, int, str], Code] = {}
 
     # -- scans -----------------------------------------------------------------
@@ -100,45 +95,19 @@ class Renderer:
         Admitted again with another `preparation`, it is conformed and encoded anew;
         None keeps the one it has, at first the default.
         """
-        digest = scan.digest
-        wanted = preparation or self._preparations.get(digest, Preparation())
-        check_way(wanted.strip)
-        self._scans.setdefault(digest, scan)
-        if self._preparations.get(digest) != wanted:
-            self._conformed.pop(digest, None)
+        digest, anew = self._scans.admit(scan, preparation)
+        if anew:
             kept = {k: c for k, c in self._codes.items() if k[0].digest != digest}
             self._codes = kept
-        self._preparations[digest] = wanted
         return digest
 
     def conformed(self, digest: str) -> Conformed:
         """The admitted scan on the card's grid; computed once."""
-        if digest not in self._scans:
-            raise EngineError(
-                f"The request starts from a scan ({digest[:12]}...) that is not loaded."
-                " Open that scan first."
-            )
-        if digest not in self._conformed:
-            self._conformed[digest] = conform(
-                self._scans[digest],
-                self.card.grid,
-                percentile=self.card.intensity.percentile,
-                segmenter=self._brain_finder(),
-                **asdict(self._preparations[digest]),
-            )
-        return self._conformed[digest]
-
-    def _brain_finder(self) -> Segmenter | None:
-        """The segmenter given, else the bundled one if this tree has it."""
-        path = segmenter_at_hand() if self._segmenter is None else None
-        if path is not None:
-            self._segmenter = brain_finder(path, self.compute.device)
-        return self._segmenter
+        return self._scans.conformed(digest)
 
     def in_scan_space(self, digest: str, picture: Volume) -> Volume:
         """A picture of an admitted scan, resampled into the scan's own voxels."""
-        conformed = self.conformed(digest)
-        return in_scan_space(picture, conformed, self._scans[digest].grid)
+        return self._scans.in_scan_space(digest, picture)
 
     def estimate(self, digest: str) -> Conditions:
         """The covariates of a scan: volumes measured in it, the rest read out.
@@ -170,16 +139,32 @@ class Renderer:
             yield Progress("conform", 0, 1)
             self.conformed(scan.digest)
             yield Progress("encode", 0, 1)
-            latent = self._latent(scan.digest, compute)
-            noise = None
+            code = Code(
+                self._latent(scan.digest, compute),
+                semantic=self._semantic(scan.digest, compute),
+            )
             if steps > 0:
-                noise = yield from self._invert(scan, latent, steps, compute)
-            self._codes[key] = Code(latent, noise)
+                noise = yield from self._invert(scan, code, steps, compute)
+                code = replace(code, stochastic=noise)
+            self._codes[key] = code
         return self._codes[key]
 
     def _latent(self, digest: str, compute: Compute) -> Tensor:
         data = self.conformed(digest).volume.data
         return self._scaled(self._mean(data, compute))
+
+    def _semantic(self, digest: str, compute: Compute) -> Tensor | None:
+        """The semantic code (1, E) of an admitted scan; None without an encoder."""
+        if self.card.encoder is None:
+            return None
+        if self._meaning is None:
+            network = self.checkpoint.semantic_encoder()
+            self._meaning = network.to(self.compute.device)
+        data = self.conformed(digest).volume.data
+        x = torch.from_numpy(data)[None, None].to(compute.device)
+        with torch.no_grad(), compute.autocast():
+            code: Tensor = self._meaning(x)
+        return code.float()
 
     def latent_of(self, picture: Array) -> Array:
         """The autoencoder's mean latent (C, i, j, k), unscaled, of one (i, j, k).
@@ -201,14 +186,14 @@ class Renderer:
         return mean.float()
 
     def _invert(
-        self, scan: Scan, latent: Tensor, steps: int, compute: Compute
+        self, scan: Scan, code: Code, steps: int, compute: Compute
     ) -> Generator[Progress, None, Tensor]:
         schedule = self.card.schedule.build()
         down = diffusion.sampling_sigmas(schedule, steps, self.card.schedule.spacing)
         up = diffusion.inversion_sigmas(down, schedule)
-        denoise = self._denoise(Request(scan.conditions), compute)
-        x = latent
-        for step in _stepwise(diffusion.walk(denoise, latent, up)):
+        denoise = self._denoise(Request(scan.conditions), code.semantic, compute)
+        x = raised(code.latent, up[0], self.card)
+        for step in _stepwise(diffusion.walk(denoise, x, up)):
             x = step.x
             yield Progress("invert", step.index, step.total)
         return noise_of(self._denoiser(), x, up[-1], self._vector(scan.conditions))
@@ -289,11 +274,28 @@ class Renderer:
         noise = code.stochastic.to(compute.device)
         vector = self._vector(request.conditions)
         x = noisy(self._denoiser(), noise, sigmas[0], vector)
-        denoise = self._denoise(request, compute)
+        denoise = self._denoise(request, self._moved(request, code), compute)
         for step in _stepwise(solver(request, denoise, x, sigmas)):
             x = step.x
             yield Progress("denoise", step.index, step.total, step.x0)
-        return x
+        return settled(x, sigmas[-1])
+
+    def _moved(self, request: Request, code: Code) -> Tensor | None:
+        """The semantic code (1, E) along the shift asked for; None without one."""
+        if not request.shift:
+            return code.semantic
+        if code.semantic is None:
+            name = request.shift[0][0]
+            raise EngineError(
+                f"A shift along {name!r} was asked for, but this picture has no "
+                "semantic code. Start from a scan, with an LDAE checkpoint."
+            )
+        moves = self.checkpoint.part("direction")
+        moved = code.semantic
+        for name, amount in request.shift:
+            step = moves[f"{self.card.direction(name).name}.move"]
+            moved = moved + amount * step.to(moved)
+        return moved
 
     def _start(
         self, request: Request, compute: Compute
@@ -314,34 +316,14 @@ class Renderer:
             return None
         return torch.tensor([self.card.vector(conditions)], device=self.compute.device)
 
-    def _denoise(self, request: Request, compute: Compute) -> diffusion.Denoise:
-        conditional = self._bound(request.conditions, compute)
-        if request.guidance == 1.0:
-            return conditional
-        spec = self.card.denoiser
-        if spec is None or not spec.droppable:
-            raise EngineError(
-                f"{self.card.name} was trained without dropped conditions, so guidance "
-                f"{request.guidance:g} is not possible. Set guidance to 1."
-            )
-        return diffusion.guided(
-            conditional, self._bound(None, compute), request.guidance
-        )
-
-    def _bound(
-        self, conditions: Conditions | None, compute: Compute
+    def _denoise(
+        self, request: Request, semantic: Tensor | None, compute: Compute
     ) -> diffusion.Denoise:
-        """The denoiser with `conditions` bound; None drops them."""
-        network = self._denoiser()
-        vector = None if conditions is None else self._vector(conditions)
-
-        def predict(x: Tensor, t: Tensor) -> Tensor:
-            with torch.no_grad(), compute.autocast():
-                out: Tensor = network(x, t, vector)
-                return out
-
-        spec = self.card.schedule
-        return diffusion.denoiser(predict, spec.build(), spec.prediction)
+        """The denoiser under the conditions and the semantic code of one picture."""
+        bound = Bound(self._denoiser(), self.card, compute)
+        if semantic is not None:
+            return bound.coded(semantic)
+        return bound.under(self._vector(request.conditions), request.guidance)
 
     @torch.no_grad()
     def _decode(self, latent: Tensor, compute: Compute) -> Volume:
@@ -366,7 +348,7 @@ class Renderer:
             self._encoder = self.checkpoint.autoencoder().to(self.compute.device)
         return self._encoder
 
-    def _denoiser(self) -> nn.Module:
+    def _denoiser(self) -> Any:
         if self._unet is None:
             self._unet = self.checkpoint.denoiser().to(self.compute.device)
         return self._unet

@@ -69,6 +69,20 @@ def solver(
     return diffusion.walk(denoise, x, sigmas, eta, generator)
 
 
+def raised(latent: Tensor, sigma: float, card: Card) -> Tensor:
+    """Where inversion begins: `latent` in the sigma frame at the least noise.
+
+    With the spacing "endpoints" the latent counts as x_t there.
+    """
+    endpoints = card.schedule.spacing == diffusion.ENDPOINTS
+    return latent * diffusion.vp_scale(sigma) if endpoints else latent
+
+
+def settled(x: Tensor, sigma: float) -> Tensor:
+    """The latent that sampling ends with: x_t of its last level, which may be 0."""
+    return x / diffusion.vp_scale(sigma) if sigma > 0 else x
+
+
 def noisy(
     network: nn.Module, noise: Tensor, sigma: float, conditions: Tensor | None
 ) -> Tensor:

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_brainldm.engine import renderer as road
+from napari_brainldm.engine import convention as road
 from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
 from napari_brainldm.engine.conform import Conformed, Preparation, Quality
 from napari_brainldm.engine.export import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_brainldm.engine import renderer as road
+from napari_brainldm.engine import convention as road
 from napari_brainldm.engine.codes import Code, between, slerp
 from napari_brainldm.engine.conform import Conformed, Quality
 from napari_brainldm.engine.networks.segmenter import STRUCTURES
@@ -245,12 +245,12 @@ def test_the_readout_estimates_a_scans_own_conditions(tiny, placed):
     planted[4, 5:7, 5:7, 5:7] = 1.0  # 8 voxels of lateral ventricle
     seen = Segmentation(planted, reading.card.grid, STRUCTURES, "planted")
     conformed = replace(reading.conformed(digest), segmentation=None)
-    reading._conformed[digest] = conformed
+    reading._scans._conformed[digest] = conformed
     found = reading.estimate(digest).as_dict()
     expected = 20 + 70 * float(np.clip(mean + 0.25, 0, 1))
     assert found["age"] == pytest.approx(expected, abs=0.05)
     assert found["sex"] == "F"
     assert found["brain"] == pytest.approx(1050.0)
-    reading._conformed[digest] = replace(conformed, segmentation=seen)
+    reading._scans._conformed[digest] = replace(conformed, segmentation=seen)
     measured = reading.estimate(digest).as_dict()
     assert measured == found | {"ventricles": pytest.approx(8 * 0.512)}

@@ -1,0 +1,162 @@
+"""A user's scan as the model of a card saw its training scans.
+
+Our own models know brains placed rigidly and scaled by a percentile (`conform`); the
+public ones were trained otherwise, and say so in their cards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_brainldm.engine.conform import (
+    Conformed,
+    Placed,
+    Preparation,
+    conform,
+    on_grid,
+    put_in_place,
+)
+from napari_brainldm.engine.framing import framed
+from napari_brainldm.engine.placement import Mask, Template, mni_template
+from napari_brainldm.engine.quality import Quality, check_contrast
+from napari_brainldm.engine.resample import inverse, resample
+from napari_brainldm.engine.volume import Array, Grid, Volume
+from napari_brainldm.engine.warp import bend
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.segment import Segmenter
+
+TEMPLATE_GRID = Grid(
+    (182, 218, 182),
+    (
+        (-1.0, 0.0, 0.0, 90.0),
+        (0.0, 1.0, 0.0, -126.0),
+        (0.0, 0.0, 1.0, -72.0),
+        (0.0, 0.0, 0.0, 1.0),
+    ),
+)
+"""Of the 1 mm MNI152 template that LDAE's scans were warped to (LAS)."""
+
+SAME_MM = 1e-3
+"""How far two grids may lie apart and still be one."""
+
+
+def conform_to(
+    card: Card,
+    scan: Volume,
+    segmenter: Segmenter | None,
+    preparation: Preparation,
+) -> Conformed:
+    """Bring `scan` onto the grid of `card`, prepared as its training scans were.
+
+    Raises
+    ------
+    EngineError
+        As `conform`.
+    """
+    if card.registration == "nonlinear":
+        return _bent(card, scan, segmenter, preparation)
+    if card.intensity.scaling == "minmax":
+        return _whole(card, scan, segmenter, preparation)
+    return conform(
+        scan,
+        card.grid,
+        percentile=card.intensity.percentile,
+        segmenter=segmenter,
+        **asdict(preparation),
+    )
+
+
+def _whole(
+    card: Card, scan: Volume, segmenter: Segmenter | None, preparation: Preparation
+) -> Conformed:
+    """Placed rigidly, with all that is around the brain, 0 to 1 by least and most."""
+    placed = put_in_place(scan, mni_template(), segmenter, **asdict(preparation))
+    data, brain = on_grid(placed, card.grid)
+    scaled, unit = minmax(data)
+    last = ["Least and greatest intensity became 0 and 1."]
+    if not card.intensity.stripped and _is_bare(placed, data, brain):
+        last.append(
+            "The model knows whole heads; this scan is a brain only, so expect a "
+            "poorer picture."
+        )
+    volume = Volume(scaled, card.grid.matrix)
+    return placed.conformed(volume, brain, unit, tuple(last))
+
+
+def _is_bare(placed: Placed, data: Array, brain: Mask) -> bool:
+    """Whether next to nothing but the brain is in the picture."""
+    seen = data > placed.background + 0.1 * (data.max() - placed.background)
+    return bool((seen & ~brain).sum() < 0.1 * brain.sum())
+
+
+def _bent(
+    card: Card, scan: Volume, segmenter: Segmenter | None, preparation: Preparation
+) -> Conformed:
+    """N4, brain alone, bent onto the template, framed: as LDAE's authors do it."""
+    if _is_same(scan.grid, card.grid):
+        return _as_it_is(card, scan)
+    template = mni_template()
+    wanted = asdict(replace(preparation, n4=True))
+    placed = put_in_place(scan, template, segmenter, **wanted)
+    warp = bend(_brain_alone(placed), placed.found.placement, template)
+    onto = Volume(warp.onto(_brain_alone(placed), TEMPLATE_GRID), TEMPLATE_GRID.matrix)
+    volume = framed(onto, card.grid.voxel_size[0], card.grid.shape)
+    likeness = _likeness(onto, template)
+    last = (
+        f"Bent onto the MNI152 template by {warp.method} (correlation with it "
+        f"{likeness:.2f}), as the model was trained; volumes are the template's, not "
+        "the person's.",
+        "Framed at 1.5 mm; least and greatest intensity became 0 and 1.",
+    )
+    unit = float(onto.data.max())
+    done = placed.conformed(volume, volume.data > 0, unit, last)
+    # the structures were found in the placed head, not in the bent one
+    return replace(done, warp=warp, segmentation=None)
+
+
+def _brain_alone(placed: Placed) -> Volume:
+    """The scan less its background, 0 outside the brain."""
+    found, scan = placed.found, placed.scan
+    brain = resample(found.mask, scan.grid, inverse(found.placement.to_scan)) > 0.5
+    above = scan.data - np.float32(placed.background)
+    return Volume(np.where(brain, above, np.float32(0)), scan.affine)
+
+
+def _likeness(picture: Volume, template: Template) -> float:
+    """Correlation of intensities within the template's brain."""
+    data = resample(picture, template.picture.grid)
+    inside = template.brain
+    return float(np.corrcoef(data[inside], template.picture.data[inside])[0, 1])
+
+
+def _as_it_is(card: Card, scan: Volume) -> Conformed:
+    check_contrast(scan)
+    scaled, unit = minmax(scan.data)
+    return Conformed(
+        Volume(scaled, card.grid.matrix),
+        scaled > 0,
+        np.eye(4),
+        unit,
+        Quality(1.0, 1.0, 1.0),
+        (
+            "The scan lies on the model's grid already, so it was taken as prepared; "
+            "least and greatest intensity became 0 and 1.",
+        ),
+        "taken as prepared",
+    )
+
+
+def _is_same(first: Grid, second: Grid) -> bool:
+    near = np.allclose(first.matrix, second.matrix, atol=SAME_MM)
+    return first.shape == second.shape and near
+
+
+def minmax(data: Array) -> tuple[Array, float]:
+    """`data` scaled to 0..1 by its least and greatest value, and the latter."""
+    low, high = float(data.min()), float(data.max())
+    return ((data - low) / max(high - low, 1e-12)).astype(np.float32), high

@@ -1,0 +1,1 @@
+"""Public checkpoints into ours: known by their keys and shapes, never run."""
