@@ -84,7 +84,9 @@ def work(told):
         save_state(path, step, parts(step), {})
         os.write(told, step.to_bytes(8, "little"))
 draw, stale, loads = random.Random(0), 0, 0
-for kill in range(20):
+for kill in range(200):
+    if kill >= 20 and stale:
+        break
     heard, told = os.pipe()
     child = os.fork()
     if child == 0:
@@ -104,7 +106,7 @@ for kill in range(20):
     assert values == {float(step)}, (values, step)
     assert step in (acknowledged, acknowledged + 1), (step, acknowledged)
     loads += 1
-stale = len(list(path.parent.glob("*.tmp")))
+    stale = len(list(path.parent.glob("*.tmp")))
 print(loads, stale)
 """
 
@@ -120,7 +122,7 @@ def test_twenty_kills_while_saving_leave_a_whole_state(root, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     loads, stale = map(int, done.stdout.split())
-    assert loads == 20
+    assert loads >= 20
     assert stale > 0, "no kill fell into a write: the test proves nothing"
 
 
