@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from napari_brainldm.commands import scans
+from napari_brainldm.commands import foreign, scans
 from napari_brainldm.commands.options import Device, Folder, Orientation, ScanFile
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import (
@@ -125,7 +125,16 @@ class Edit:
     device: Device = ""
 
 
-Command = View | Info | Generate | Reconstruct | Edit | scans.Segment | scans.Measure
+Command = (
+    View
+    | Info
+    | Generate
+    | Reconstruct
+    | Edit
+    | scans.Segment
+    | scans.Measure
+    | foreign.Import
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -145,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Edit: edit,
         scans.Segment: scans.segment,
         scans.Measure: scans.measure,
+        foreign.Import: foreign.import_,
     }
     try:
         runs[type(command)](command)
@@ -198,7 +208,12 @@ def _card_lines(checkpoint: Checkpoint) -> list[str]:
 
 def _condition_lines(card: Card) -> list[str]:
     lines = [f"    {_covariate_line(card, c.name)}" for c in card.vocabulary]
-    return ["  conditions", *lines]
+    ways = [f"    {d.name:11s} {d.description}" for d in card.directions]
+    return [
+        "  conditions" if lines else "  conditions  none",
+        *lines,
+        *(["  directions of the semantic code", *ways] if ways else []),
+    ]
 
 
 def _structure_lines(card: Card) -> list[str]:
@@ -219,8 +234,9 @@ def _covariate_line(card: Card, name: str) -> str:
         return (
             f"{name:11s} {' or '.join(covariate.categories)}  {covariate.description}"
         )
-    span = f"{covariate.low:.4g} to {covariate.high:.4g} {covariate.unit}"
-    return f"{name:11s} {span}  {covariate.description}"
+    span = f"{covariate.low:.4g} to {covariate.high:.4g} {covariate.unit}".rstrip()
+    source = f" (from {covariate.range_from})" if covariate.range_from else ""
+    return f"{name:11s} {span}{source}  {covariate.description}"
 
 
 def generate(command: Generate) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_brainldm.engine.measure import Measured, measure, normalised_brain
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.networks.segmenter import Structure
     from napari_brainldm.engine.segment import Segmentation, Segmenter
     from napari_brainldm.engine.volume import Volume
+
+
+BENT = (
+    "This model's brains are bent onto the template: no person's volumes, though a "
+    "change along a direction still shows."
+)
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def compare(
 
     Without `measured` the lines tell what will be measured.
     """
-    return (
+    lines = (
         _ventricles(card, conditions, measured),
         _brain(card, conditions, measured),
         Line(
@@ -147,6 +153,9 @@ def compare(
             got=measured.icv if measured else None,
         ),
     )
+    if card.registration == "nonlinear":
+        return tuple(replace(line, note=f"{line.note} {BENT}") for line in lines)
+    return lines
 
 
 def volumes_asked(card: Card, measured: Measured) -> dict[str, float]:

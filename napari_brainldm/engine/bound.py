@@ -36,16 +36,20 @@ class Bound:
         EngineError
             If `guidance` is not 1 and the network cannot drop its conditions.
         """
+        self.check_guidance(guidance)
         conditional = self._plain(vector)
         if guidance == 1.0:
             return conditional
+        return diffusion.guided(conditional, self._plain(None), guidance)
+
+    def check_guidance(self, guidance: float) -> None:
+        """Raise an EngineError unless this network can be guided by `guidance`."""
         spec = self.card.denoiser
-        if spec is None or not spec.droppable:
+        if guidance != 1.0 and (spec is None or not spec.droppable):
             raise EngineError(
                 f"{self.card.name} was trained without dropped conditions, so guidance "
                 f"{guidance:g} is not possible. Set guidance to 1."
             )
-        return diffusion.guided(conditional, self._plain(None), guidance)
 
     def coded(self, semantic: Tensor) -> diffusion.Denoise:
         """The denoiser moved by a semantic code (1, E)."""

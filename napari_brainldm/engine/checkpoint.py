@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.networks.segmenter import SegmenterNet
     from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoder
 
+N = TypeVar("N", bound=nn.Module, covariant=True)
+
 FORMAT = "napari-brainldm 1"
 HEADER = "napari-brainldm"
+FOREIGN = (".pth", ".pt", ".ckpt")
+"""Suffixes of files that torch wrote; these are imported."""
+
 PROBE = "probe."  # a linear read-out of the conditions from a scan's latent
 
 
@@ -57,7 +62,7 @@ class Checkpoint:
         """The autoencoder with its weights, in eval mode."""
         if self.card.autoencoder is None:
             raise EngineError(without_autoencoder(self.card.name))
-        return _with_weights(self.card.autoencoder.build(), self.part("autoencoder"))
+        return _with_weights(self.card.autoencoder, self.part("autoencoder"))
 
     def denoiser(self) -> nn.Module:
         """The denoiser with its weights, in eval mode."""
@@ -66,7 +71,7 @@ class Checkpoint:
                 f"{self.card.name} holds an autoencoder only, so it cannot make new "
                 "pictures. Train the stage ldm on it, or load a brain LDM."
             )
-        return _with_weights(self.card.denoiser.build(), self.part("denoiser"))
+        return _with_weights(self.card.denoiser, self.part("denoiser"))
 
     def semantic_encoder(self) -> SemanticEncoder:
         """The semantic encoder with its weights, in eval mode."""
@@ -75,9 +80,7 @@ class Checkpoint:
                 f"{self.card.name} holds no semantic encoder, so it has no directions "
                 "to move a scan along. Load an LDAE checkpoint."
             )
-        network = self.card.encoder.build()
-        network.load_state_dict(self.part("encoder"), strict=True)
-        return network.eval()
+        return _with_weights(self.card.encoder, self.part("encoder"))
 
     def latent_mean(self) -> Tensor:
         """What is taken off a latent before it is scaled: (C, i, j, k), or 0."""
@@ -90,13 +93,24 @@ class Checkpoint:
                 f"{self.card.name} holds no segmenter, so it cannot measure pictures. "
                 "Load a checkpoint of the stage segmenter."
             )
-        network = self.card.segmenter.build()
-        network.load_state_dict(self.part("segmenter"), strict=True)
-        return network.eval()
+        return _with_weights(self.card.segmenter, self.part("segmenter"))
 
 
-def _with_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    network.load_state_dict(weights, strict=True)
+class Buildable(Protocol[N]):
+    """A spec of a network."""
+
+    def build(self) -> N:
+        """The network with fresh weights."""
+
+
+def _with_weights(spec: Buildable[N], weights: Mapping[str, Tensor]) -> N:
+    """The network of `spec`, its weights those of the checkpoint, not a copy.
+
+    Built without numbers of its own, so that a large model is in memory once.
+    """
+    with torch.device("meta"):
+        network = spec.build()
+    network.load_state_dict(weights, strict=True, assign=True)
     return network.eval()
 
 
@@ -129,6 +143,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         If the file is missing, damaged, foreign, of an unknown kind, or its weights are
         not exactly the finite tensors that its card describes.
     """
+    if path.is_dir() or path.suffix in FOREIGN:
+        raise EngineError(
+            f"{path.name} holds weights as torch saves them, without a card. Bring "
+            f"them in first: brainldm import {path} NEW.safetensors, or Open in the "
+            "Explore dock."
+        )
     if not path.is_file():
         raise EngineError(f"There is no checkpoint {path}. Choose an existing file.")
     try:

@@ -322,6 +322,7 @@ class Renderer:
         """The denoiser under the conditions and the semantic code of one picture."""
         bound = Bound(self._denoiser(), self.card, compute)
         if semantic is not None:
+            bound.check_guidance(request.guidance)
             return bound.coded(semantic)
         return bound.under(self._vector(request.conditions), request.guidance)
 

@@ -17,6 +17,7 @@ def about(card: Card) -> str:
     lines = [
         ("Trained on", told.trained_on),
         ("Conditions", "; ".join(_known(c) for c in card.vocabulary) or "none"),
+        ("Directions", "; ".join(d.description for d in card.directions)),
         ("Pictures", _grid(card)),
         ("Intended use", told.intended_use),
         ("Citation", told.citation),
@@ -29,11 +30,13 @@ def about(card: Card) -> str:
 def _known(covariate: Covariate) -> str:
     if covariate.categories:
         return f"{covariate.title} {', '.join(covariate.categories)}"
-    return f"{covariate.title} {range_text(covariate)}"
+    source = f" (from {covariate.range_from})" if covariate.range_from else ""
+    return f"{covariate.title} {range_text(covariate)}{source}"
 
 
 def _grid(card: Card) -> str:
     size = " x ".join(str(n) for n in card.grid.shape)
     voxel = " x ".join(f"{edge:.3g}" for edge in card.grid.voxel_size)
     head = "skull-stripped" if card.intensity.stripped else "whole heads"
-    return f"{size} voxels of {voxel} mm, {head}"
+    bent = ", bent onto the template" if card.registration == "nonlinear" else ""
+    return f"{size} voxels of {voxel} mm, {head}{bent}"

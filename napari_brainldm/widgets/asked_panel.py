@@ -190,6 +190,10 @@ class AskedPanel(QFrame):
         for part in (self.title, self.state, self.table, self.structures):
             part.setVisible(not sentence)
 
+    def unset_wanted(self) -> None:
+        """Say that structures are shown no longer."""
+        self.set_wanted(False)
+
     def set_wanted(self, wanted: bool) -> None:
         """Show whether structures are wanted, without a signal."""
         with quiet(self.structures):

@@ -10,6 +10,14 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWi
 from napari_brainldm.widgets.looks import named
 from napari_brainldm.widgets.recent import Recent
 
+KNOWN = (
+    "Checkpoints and public weights (*.safetensors *.pth *.pt *.ckpt);;"
+    "Checkpoints (*.safetensors)"
+)
+TOLD = (
+    "Load another .safetensors checkpoint, or import public weights: choose one file "
+    "of a MONAI brain LDM bundle or of LDAE"
+)
 TIP = Qt.ItemDataRole.ToolTipRole
 
 
@@ -34,7 +42,7 @@ class CheckpointRow(QWidget):
         )
         self.picker.setPlaceholderText("No checkpoint")
         named(self.picker, "Checkpoint", "The generative model in use")
-        named(self.browse, "Open a checkpoint", "Load another .safetensors checkpoint")
+        named(self.browse, "Open a checkpoint", TOLD)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.picker, 1)
@@ -67,8 +75,6 @@ class CheckpointRow(QWidget):
         self.chosen.emit(Path(self.picker.itemData(place)))
 
     def _on_browse_clicked(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(
-            self, "Open a checkpoint", "", "Checkpoints (*.safetensors)"
-        )
+        name, _ = QFileDialog.getOpenFileName(self, "Open a checkpoint", "", KNOWN)
         if name:
             self.chosen.emit(Path(name))

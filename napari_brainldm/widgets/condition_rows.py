@@ -206,13 +206,20 @@ class NumberRow(QWidget):
             with quiet(self.slider):
                 self.slider.setValue(self.box.value())
         outside = self.covariate.extrapolates(self.box.value())
-        text = f"training range {range_text(self.covariate)}"
+        text = f"training range {range_text(self.covariate)}{self._origin()}"
         self.note.setText(f"⚠ outside {text}" if outside else text)
         colour = self.colours.warning if outside else self.colours.faint
         set_style(self.note, f"color: {colour}; font-size: 10px;")
         box_colour = self.colours.warning if outside else self.colours.text
         # napari's padding of 10 px leaves too little room between the buttons
         set_style(self.box, f"color: {box_colour}; padding: 1px 3px;")
+
+    def _origin(self) -> str:
+        """Who says the range, and where the value lies in its 0..1."""
+        if not self.covariate.range_from:
+            return ""
+        code = self.covariate.encode(self.box.value())
+        return f" (from {self.covariate.range_from}); now {code:.2f} of 0..1"
 
 
 class CategoryRow(QWidget):

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_brainldm.engine.asked import Findings, compare
+from napari_brainldm.engine.imports.find import is_foreign
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Sampler
 from napari_brainldm.engine.resources import bundled_checkpoint
@@ -30,6 +31,7 @@ from napari_brainldm.widgets.comparison import Comparison
 from napari_brainldm.widgets.desk import Desk, Picture
 from napari_brainldm.widgets.export_row import ExportRow
 from napari_brainldm.widgets.history_row import HistoryRow, check_fits
+from napari_brainldm.widgets.importing import Importing
 from napari_brainldm.widgets.looks import colours_of, sentence_label
 from napari_brainldm.widgets.preferences import preferences
 from napari_brainldm.widgets.regions import Regions
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 PREVIEW = "dpm++2m"
 """Sampler of the quick pictures, whatever that of the full one is."""
 
-BACKGROUND = ("sweep", "seeds")
+BACKGROUND = ("sweep", "seeds", "import")
 """Tasks during which the rest of the dock can be used."""
 
 SETTLE_MS = 350
@@ -97,6 +99,7 @@ class ExploreDock(QWidget):
         self.compare = ComparePanel(self.comparison)
         self.revival = Revival(self._viewer, self.desk, self.comparison, self.past)
         self.series = Series(self._viewer, self.desk)
+        self.importing = Importing(self, self.desk)
         self.sweeps, self.seeds = SweepPanel(), SeedsPanel()
         self.about = sentence_label("About this checkpoint")
         self.regions = Regions(self._viewer, self.desk, self.comparison)
@@ -149,7 +152,7 @@ class ExploreDock(QWidget):
         desk.opened.connect(self._on_desk_opened)
         desk.shown.connect(self._on_desk_shown)
         desk.measured.connect(self._on_desk_measured)
-        desk.unlabelled.connect(self._on_desk_unlabelled)
+        desk.unlabelled.connect(self.asked.unset_wanted)
         desk.saved.connect(self._on_desk_saved)
         desk.progressed.connect(self.status.tick)
         desk.changed.connect(self._on_desk_changed)
@@ -163,13 +166,12 @@ class ExploreDock(QWidget):
         self.revival.opening.connect(self.open)
         self.revival.wanted.connect(self._restore)
         self.revival.told.connect(self._on_revival_told)
-        self.revival.failed.connect(self.error.show_sentence)
         self.below.kept.connect(self._on_below_kept)
         self.below.reopened.connect(self.open_workspace)
-        self.past.refused.connect(self.error.show_sentence)
         self.past.add_keys(self)
         self.compare.add_keys(self)
         self.models.chosen.connect(self.open)
+        self.importing.opening.connect(self.open)
         self.sweeps.asked.connect(self._on_sweep_asked)
         self.sweeps.writing.connect(self.series.write)
         self.seeds.asked.connect(self._on_seeds_asked)
@@ -178,7 +180,8 @@ class ExploreDock(QWidget):
         self.series.spreading.connect(self._on_series_spreading)
         self.below.chosen.connect(self._on_below_chosen)
         self.below.tabled.connect(self.regions.show)
-        self.regions.failed.connect(self.error.show_sentence)
+        for refused in (self.past.refused, self.regions.failed, self.revival.failed):
+            refused.connect(self.error.show_sentence)
         self.settle.timeout.connect(self._on_settle_timeout)
         escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
         escape.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
@@ -192,8 +195,10 @@ class ExploreDock(QWidget):
     # -- checkpoint ------------------------------------------------------------
 
     def open(self, path: Path) -> None:
-        """Load the checkpoint at `path`."""
+        """Load the checkpoint at `path`; public weights are imported first."""
         self._again = lambda: self.open(path)
+        if is_foreign(path):
+            return self.importing.begin(path)
         self._opening = path
         self.settle.stop()
         self.desk.open(path)
@@ -340,9 +345,6 @@ class ExploreDock(QWidget):
         self.below.record = picture.record
         if not preview:
             self.past.visit(picture.request)
-
-    def _on_desk_unlabelled(self) -> None:
-        self.asked.set_wanted(False)
 
     def _on_error_retried(self) -> None:
         self._again()

@@ -134,6 +134,8 @@ class RequestForm(QWidget):
         named(self.reset, "Reset conditions", "Back to the training medians")
         self.reset.clicked.connect(self._on_reset_clicked)
         self._lay_out()
+        for button in (self.presets, self.reset):
+            button.setVisible(bool(self.rows))  # a model may know no conditions
         for part in (*self.rows.values(), self.seed, self.sampler):
             part.moved.connect(self.moved)
         for row in self.rows.values():

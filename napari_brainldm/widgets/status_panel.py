@@ -36,6 +36,8 @@ STAGES = {
     "segment": "Finding structures",
     "save": "Writing",
     "atlas": "Reading",
+    "understand": "Looking at the weights",
+    "import": "Writing MB",
 }
 TASKS = {
     "load": "Checkpoint",
@@ -46,6 +48,7 @@ TASKS = {
     "sweep": "Sweep",
     "seeds": "Seeds",
     "atlas": "Atlas",
+    "import": "Import",
 }
 
 

@@ -41,7 +41,7 @@ PUBLISHED_ORIGIN_MM = (96.48149872, -141.47715759, -156.55375671)
 before it was cropped to this shape: it puts the brain 90 mm below MNI space. The other
 counts the crop, and is where heads lie."""
 
-PAPER = "the paper, section 2.1"
+PAPER = "the paper"
 
 TERMS = Terms(
     "Brain LDM (Pinaya et al. 2022), MONAI bundle",
@@ -62,17 +62,17 @@ VOCABULARY = (
         "age",
         "Age",
         "years",
-        "Age at the scan. Range as the author's own program codes it.",
+        "Age at the scan.",
         44.0,
         82.0,
-        63.0,
-        range_from="the author's program",
+        63.6,
+        range_from=PAPER,
     ),
     Covariate(
         "ventricles",
         "Ventricular CSF",
         "ml",
-        "Volume of the ventricles (UK Biobank field 25004).",
+        "Ventricular cerebrospinal fluid (UK Biobank field 25004; section 2.1).",
         6.99568,
         171.375,
         40.0,
@@ -82,7 +82,7 @@ VOCABULARY = (
         "brain",
         "Brain volume",
         "ml",
-        "Brain volume normalised for head size (UK Biobank field 25009).",
+        "Normalised for head size (UK Biobank field 25009; section 2.1).",
         1144.24,
         1793.91,
         1470.0,

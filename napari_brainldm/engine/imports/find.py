@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_brainldm.engine.card import Card, Intensity, Provenance
+from napari_brainldm.engine.checkpoint import FOREIGN
 from napari_brainldm.engine.imports import brain_ldm, ldae, parts
 from napari_brainldm.engine.imports.found import Found, Terms
 from napari_brainldm.engine.imports.source import (
-    SUFFIXES,
     Weights,
     read_weights,
     section,
@@ -36,7 +36,7 @@ LATENT_GRID_MM = 1.0
 
 def is_foreign(path: Path) -> bool:
     """Whether `path` may be imported: a folder, or a file that torch wrote."""
-    return path.is_dir() or path.suffix in SUFFIXES
+    return path.is_dir() or path.suffix in FOREIGN
 
 
 def find(source: Path, *, published_affine: bool = False) -> Found:
@@ -51,6 +51,17 @@ def find(source: Path, *, published_affine: bool = False) -> Found:
     """
     if not source.exists():
         raise EngineError(f"There is no {source}. Choose an existing file or folder.")
+    try:
+        return _found(source, published_affine=published_affine)
+    except (LookupError, ArithmeticError, AttributeError) as error:
+        raise EngineError(
+            f"The weights in {source.name} look like those of a public model, but "
+            f"something of it is not there ({error}). Get them again. {NEEDED}"
+        ) from error
+
+
+def _found(source: Path, *, published_affine: bool) -> Found:
+    given = {}
     if source.is_file():
         own = read_weights(source)
         found = _training(own)
@@ -59,12 +70,9 @@ def find(source: Path, *, published_affine: bool = False) -> Found:
         given = {_part(own): own}
         if not given.keys() & {*parts.SIGNS, parts.PROBE}:
             raise _unknown(own)
-    else:
-        given = {}
     folder = source if source.is_dir() else source.parent
     files = _by_part(weight_files(folder), folder, given)
-    settings = _settings(files)
-    return _complete(files, settings, folder, published_affine=published_affine)
+    return _complete(files, _settings(files), folder, published_affine=published_affine)
 
 
 def _part(weights: Weights) -> str:
@@ -134,10 +142,8 @@ def _complete(
         )
     if coder is None:
         words = ", ".join(f"{k} ({w.path.name})" for k, w in files.items())
-        raise EngineError(
-            f"In {folder.name} there is {words or 'no file of weights'}, but no "
-            f"{parts.AUTOENCODER.removeprefix('an ')}. {NEEDED}"
-        )
+        found_there = f"{words}, but no autoencoder" if words else "no known weights"
+        raise EngineError(f"In {folder.name} there is {found_there}. {NEEDED}")
     if unet is not None:
         found = brain_ldm.assembled(
             coder.tensors, unet.tensors, settings, published_affine=published_affine

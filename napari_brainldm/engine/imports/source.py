@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from napari_brainldm.engine.checkpoint import FOREIGN
 from napari_brainldm.engine.request import EngineError
-
-SUFFIXES = (".pth", ".pt", ".ckpt")
-"""Of files that torch wrote."""
 
 CONFIGS = ("config.json", "configs/inference.json")
 """Where settings stand, from the folder of the weights or the one above."""
+
+STARTS = (b"PK", b"\x80")
+"""First bytes of torch's files, since 2020 and before."""
 
 WRAPPERS = ("module.", "_orig_mod.")
 """Put before every key by torch's own wrappers of networks."""
@@ -50,7 +52,7 @@ def weight_files(folder: Path) -> list[Path]:
     """Files of weights in `folder` and in its `models`, in the order of their names."""
     places = (folder, folder / "models")
     found = (p for place in places if place.is_dir() for p in place.iterdir())
-    return sorted(p for p in found if p.suffix in SUFFIXES and p.is_file())
+    return sorted(p for p in found if p.suffix in FOREIGN and p.is_file())
 
 
 def read_weights(path: Path) -> Weights:
@@ -61,6 +63,12 @@ def read_weights(path: Path) -> Weights:
     EngineError
         If it is no file of torch's, or holds other things than weights.
     """
+    with path.open("rb") as file:
+        if not file.read(2).startswith(STARTS):
+            raise EngineError(
+                f"{path.name} is not a file that torch saved. Choose a file of "
+                f"weights ({', '.join(FOREIGN)})."
+            )
     try:
         found = _loaded(path)
     except pickle.UnpicklingError as error:
@@ -78,6 +86,13 @@ def read_weights(path: Path) -> Weights:
 
 
 def _loaded(path: Path) -> Any:
+    with warnings.catch_warnings():
+        # of pickles newer than torch's own: what it cannot read, it refuses
+        warnings.filterwarnings("ignore", "Detected pickle protocol")
+        return _mapped(path)
+
+
+def _mapped(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:

@@ -1,0 +1,91 @@
+"""Public weights opened in the dock: understood, agreed to, written, then loaded."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
+
+from napari_brainldm.engine.imports.find import find, recognised
+from napari_brainldm.engine.imports.write import write_found
+from napari_brainldm.widgets.job import Step, Task, Tick
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_brainldm.engine.imports.found import Found
+    from napari_brainldm.widgets.desk import Desk
+
+MEGABYTE = 2**20
+
+
+class Importing(QObject):
+    """Asks the user about public weights, and the desk's worker to write them."""
+
+    opening = Signal(object)  # Path of the new checkpoint
+
+    def __init__(self, parent: QWidget, desk: Desk) -> None:
+        super().__init__(parent)
+        self._desk = desk
+        self._source = Path()
+
+    def begin(self, source: Path) -> None:
+        """Look what `source` is; the user is asked when that is known."""
+        self._source = source
+        self._desk.run(Task("import", partial(_understood, source), self._on_found))
+
+    def _on_found(self, told: tuple[Found, tuple[str, ...]]) -> None:
+        found, sentences = told
+        dock = cast("QWidget", self.parent())  # not kept: it would keep the dock
+        if not agreed(dock, found, sentences):
+            return
+        name = f"{found.card.kind}-{self._source.stem}.safetensors"
+        words = "Keep the imported checkpoint as"
+        chosen, _ = QFileDialog.getSaveFileName(
+            dock, words, str(self._source.parent / name), "*.safetensors"
+        )
+        if chosen:
+            path = Path(chosen).with_suffix(".safetensors")
+            work = partial(_written, found, path)
+            self._desk.background(Task("import", work, self.opening.emit))
+
+
+def agreed(parent: QWidget, found: Found, sentences: tuple[str, ...]) -> bool:
+    """Ask whether to import; what was found, its terms and its citation are shown."""
+    box, terms = QMessageBox(parent), found.terms
+    box.setIcon(QMessageBox.Icon.Question)
+    box.setWindowTitle("Import public weights")
+    box.setText(f"Import {found.card.name}?")
+    origin = found.card.provenance
+    parts = (
+        "\n".join(sentences),
+        f"Trained on: {origin.trained_on}." if origin.trained_on else "",
+        f"Terms: {terms.text}",
+        f"Cite: {origin.citation}" if origin.citation else "",
+    )
+    box.setInformativeText("\n\n".join(part for part in parts if part))
+    words = "Import" if terms.open else "I agree to the terms: import"
+    yes = box.addButton(words, QMessageBox.ButtonRole.AcceptRole)
+    box.addButton(QMessageBox.StandardButton.Cancel)
+    box.exec()
+    box.deleteLater()
+    return box.clickedButton() == yes
+
+
+def _understood(
+    source: Path,
+) -> Generator[Step, None, tuple[Found, tuple[str, ...]]]:
+    yield Tick("understand", 0, 1)
+    found = find(source)
+    yield Tick("understand", 0, 1)
+    return found, (*found.told, *recognised(source))
+
+
+def _written(found: Found, path: Path) -> Generator[Step, None, Path]:
+    for written in write_found(found, path):
+        done, total = (n // MEGABYTE for n in (written.done, written.total))
+        yield Tick("import", done, total)
+    return path

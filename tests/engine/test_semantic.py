@@ -1,0 +1,156 @@
+"""A scan's semantic code on the one road: encoded, moved, met half-way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
+from napari_brainldm.engine.imports.find import find
+from napari_brainldm.engine.imports.write import write_found
+from napari_brainldm.engine.renderer import Renderer, finish
+from napari_brainldm.engine.request import (
+    Between,
+    EngineError,
+    Request,
+    Sampler,
+    Scan,
+    Seed,
+)
+from napari_brainldm.engine.volume import Volume
+from tests import foreign
+
+STEPS = Sampler("ddim", 6)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    folder = tmp_path_factory.mktemp("ldae")
+    # 32 x 32 pixels a slice, the least that the encoder can halve so often
+    settings = foreign.LDAE_SETTINGS | {"latent_shape": [2, 16, 16, 8]}
+    path = folder / "small.safetensors"
+    for _ in write_found(find(foreign.save_ldae(folder / "files", settings)), path):
+        pass
+    return load_checkpoint(path)
+
+
+@pytest.fixture
+def renderer(checkpoint: Checkpoint) -> Renderer:
+    return Renderer(checkpoint, "cpu", "float32")
+
+
+def scan(renderer: Renderer, seed: int) -> str:
+    """Admit a picture on the model's own grid, which is taken as prepared."""
+    grid = renderer.card.grid
+    data = np.random.default_rng(seed).random(grid.shape, np.float32)
+    return renderer.admit(Volume(data, grid.matrix))
+
+
+def shown(renderer: Renderer, request: Request) -> np.ndarray:
+    return finish(renderer.render(request)).data
+
+
+def test_moving_by_nothing_is_the_reconstruction(renderer: Renderer) -> None:
+    own = Scan(scan(renderer, 0))
+    rebuilt = shown(renderer, Request(origin=own, sampler=STEPS))
+    still = Request(origin=own, shift=(("AD", 0.0),), sampler=STEPS)
+    assert np.array_equal(shown(renderer, still), rebuilt)
+    moved = Request(origin=own, shift=(("AD", 2.0),), sampler=STEPS)
+    assert not np.allclose(shown(renderer, moved), rebuilt, atol=1e-4)
+
+
+def test_a_scan_is_encoded_once(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, calls = Scan(scan(renderer, 0)), []
+    read = Renderer._semantic
+    monkeypatch.setattr(
+        Renderer, "_semantic", lambda *a: calls.append(a[1]) or read(*a)
+    )
+    for amount in (0.0, 1.0, 2.0):
+        request = Request(origin=own, shift=(("AD", amount),), sampler=STEPS)
+        shown(renderer, request)
+    assert calls == [own.digest]
+
+
+def test_the_way_between_two_scans_begins_and_ends_with_them(
+    renderer: Renderer,
+) -> None:
+    first, second = (Scan(scan(renderer, seed)) for seed in (0, 1))
+    ends = [shown(renderer, Request(origin=s, sampler=STEPS)) for s in (first, second)]
+    for fraction, end in zip((0.0, 1.0), ends, strict=True):
+        request = Request(origin=Between(first, second, fraction), sampler=STEPS)
+        np.testing.assert_allclose(shown(renderer, request), end, atol=2e-4)
+
+
+def test_noise_alone_makes_a_picture_without_a_code(renderer: Renderer) -> None:
+    first, second = (
+        shown(renderer, Request(origin=Seed(n), sampler=STEPS)) for n in (0, 1)
+    )
+    assert first.shape == renderer.card.grid.shape
+    assert not np.allclose(first, second)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shift": (("AD", 1.0),)}, "no semantic code"),
+        ({"guidance": 2.0}, "without dropped conditions"),
+    ],
+)
+def test_what_noise_cannot_do_is_told(
+    renderer: Renderer, change: dict[str, object], words: str
+) -> None:
+    request = replace(Request(sampler=STEPS), **change)  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match=words):
+        shown(renderer, request)
+
+
+def test_what_a_scan_cannot_do_is_told(renderer: Renderer) -> None:
+    own = Scan(scan(renderer, 0))
+    with pytest.raises(EngineError, match="'age' is not a direction"):
+        shown(renderer, Request(origin=own, shift=(("age", 1.0),), sampler=STEPS))
+    with pytest.raises(EngineError, match="without dropped conditions"):
+        shown(renderer, Request(origin=own, guidance=3.0, sampler=STEPS))
+
+
+def test_the_clamp_is_a_switch_of_the_card(checkpoint: Checkpoint) -> None:
+    """Clamped inversion puts what it cut off into the noise, 100-fold."""
+    free = replace(checkpoint.card, schedule=replace(checkpoint.card.schedule, clamp=0))
+    spread = []
+    for card in (checkpoint.card, free):
+        renderer = Renderer(replace(checkpoint, card=card), "cpu", "float32")
+        digest = scan(renderer, 0)
+        code = finish_code(renderer, Scan(digest))
+        spread.append(float(code.std()))
+    assert spread[0] > 5 * spread[1]
+
+
+def finish_code(renderer: Renderer, origin: Scan) -> torch.Tensor:
+    steps = renderer.encode(origin, 6, renderer.compute)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            found: torch.Tensor = done.value.stochastic
+            return found
+
+
+def test_codes_stay_where_the_file_says(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """The encoder of the checkpoint, asked by itself, gives the code that is moved."""
+    renderer = Renderer(checkpoint, "cpu", "float32")
+    digest = scan(renderer, 3)
+    steps = renderer.encode(Scan(digest), 0, renderer.compute)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as done:
+        code = done.value.semantic
+    picture = torch.from_numpy(renderer.conformed(digest).volume.data)[None, None]
+    with torch.no_grad():
+        expected = checkpoint.semantic_encoder()(picture)
+    assert torch.equal(code, expected)

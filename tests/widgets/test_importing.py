@@ -1,0 +1,118 @@
+"""Public weights opened in the dock."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+from napari_brainldm.engine.checkpoint import load_checkpoint
+from napari_brainldm.widgets import importing
+from tests import foreign
+from tests.widgets.conftest import settle
+
+if TYPE_CHECKING:
+    from napari_brainldm.widgets.explore import ExploreDock
+
+
+@pytest.fixture
+def dock(make_dock: Any) -> ExploreDock:
+    found: ExploreDock = make_dock(strict_qt="raise")
+    return found
+
+
+def choose(monkeypatch: pytest.MonkeyPatch, path: Path | None) -> None:
+    """The user names `path` in the file dialog, or cancels it."""
+    answer = ("" if path is None else str(path), "")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+
+
+def agree(monkeypatch: pytest.MonkeyPatch, yes: bool) -> list[str]:
+    """The user agrees or not; what the box said."""
+    said: list[str] = []
+
+    def answered(box: QMessageBox) -> None:
+        said.append(f"{box.text()} {box.informativeText()}")
+        buttons = {button.text(): button for button in box.buttons()}
+        said.append(" | ".join(buttons))
+        wanted = next(iter(buttons.values())) if yes else box.buttons()[-1]
+        monkeypatch.setattr(QMessageBox, "clickedButton", lambda _: wanted)
+
+    monkeypatch.setattr(QMessageBox, "exec", answered)
+    return said
+
+
+def test_a_bundle_is_imported_and_opened(
+    qtbot: Any, dock: ExploreDock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder, path = foreign.save_bundle(tmp_path / "zoo"), tmp_path / "my brain"
+    said = agree(monkeypatch, yes=True)
+    choose(monkeypatch, path)
+    dock.open(folder / "models" / "autoencoder.pth")
+    written = path.with_suffix(".safetensors")
+    qtbot.waitUntil(lambda: dock.models.opened == written.resolve(), timeout=30_000)
+    settle(qtbot, dock)
+    assert "Apache-2.0" in said[0]
+    assert load_checkpoint(written).card.denoiser == foreign.UNET
+    assert dock.form is not None
+    row = dock.form.rows["ventricles"]
+    assert "from the paper" in row.note.text()
+    assert "of 0..1" in row.note.text()
+
+
+def test_who_does_not_agree_keeps_the_model_in_use(
+    qtbot: Any, dock: ExploreDock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said, before = agree(monkeypatch, yes=False), dock.models.opened
+    choose(monkeypatch, tmp_path / "never.safetensors")
+    dock.open(foreign.save_ldae(tmp_path / "ldae"))
+    qtbot.waitUntil(lambda: len(said) == 2)
+    settle(qtbot, dock)
+    assert "non-profit research only" in said[0]
+    assert "I agree to the terms" in said[1]
+    assert dock.models.opened == before
+    assert not list(tmp_path.glob("*.safetensors"))
+    assert dock.desk.renderer is not None
+    dock.ask()
+    settle(qtbot, dock)
+    assert dock.error.isHidden()
+
+
+def test_cancelling_leaves_nothing(
+    qtbot: Any, dock: ExploreDock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    agree(monkeypatch, yes=True)
+    choose(monkeypatch, tmp_path / "out" / "new.safetensors")
+    write, told, go = importing.write_found, [], threading.Event()
+
+    def slow(*asked: Any) -> Any:
+        for step in write(*asked):
+            told.append(step)
+            if len(told) == 3:
+                go.wait(20)
+            yield step
+
+    monkeypatch.setattr(importing, "write_found", slow)
+    dock.open(foreign.save_bundle(tmp_path / "zoo"))
+    qtbot.waitUntil(lambda: len(told) == 3, timeout=30_000)
+    assert "Import" in dock.status.words.text()
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    dock.cancel()
+    go.set()
+    settle(qtbot, dock)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert dock.models.picker.currentText() == "Tiny"
+
+
+def test_other_files_are_told_in_the_dock(
+    qtbot: Any, dock: ExploreDock, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.pt"
+    path.write_text("no weights")
+    dock.open(path)
+    settle(qtbot, dock)
+    assert "not a file that torch saved" in dock.error.words.text()
+    assert dock.desk.renderer is not None
