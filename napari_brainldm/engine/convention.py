@@ -103,8 +103,8 @@ def _bent(
     template = mni_template()
     wanted = asdict(replace(preparation, n4=True))
     placed = put_in_place(scan, template, segmenter, **wanted)
-    warp = bend(_brain_alone(placed), placed.found.placement, template)
-    onto = Volume(warp.onto(_brain_alone(placed), TEMPLATE_GRID), TEMPLATE_GRID.matrix)
+    warp = bend(brain_alone(placed), placed.found.placement, template)
+    onto = Volume(warp.onto(brain_alone(placed), TEMPLATE_GRID), TEMPLATE_GRID.matrix)
     volume = framed(onto, card.grid.voxel_size[0], card.grid.shape)
     likeness = _likeness(onto, template)
     last = (
@@ -119,7 +119,7 @@ def _bent(
     return replace(done, warp=warp, segmentation=None)
 
 
-def _brain_alone(placed: Placed) -> Volume:
+def brain_alone(placed: Placed) -> Volume:
     """The scan less its background, 0 outside the brain."""
     found, scan = placed.found, placed.scan
     brain = resample(found.mask, scan.grid, inverse(found.placement.to_scan)) > 0.5
