@@ -4,7 +4,7 @@
 
 Writes random weights in the published layouts (bundle 2.2 GB, LDAE 3.5 GB) into a
 temporary folder, imports them with `brainldm import` in a process of its own, once to
-the end and once stopped half-way, and then takes one denoising step and decodes. It
+the end and once stopped while it writes, and then takes one denoising step and decodes. It
 says what time and memory these take, not what the pictures show. `--quick` leaves the
 LDAE and the picture out.
 """
@@ -37,7 +37,8 @@ from napari_brainldm.engine.request import Request, Sampler, Seed
 LIMITS = {
     "brain_ldm_memory": Limit(AT_MOST, 1.3),
     "ldae_memory": Limit(AT_MOST, 1.3),
-    "left_when_stopped": Limit(AT_MOST, 0),
+    "brain_ldm_left_when_stopped": Limit(AT_MOST, 0),
+    "ldae_left_when_stopped": Limit(AT_MOST, 0),
     "brain_ldm_picture_gib": Limit(AT_MOST, 20.0),
     "ldae_picture_gib": Limit(AT_MOST, 20.0),
 }
@@ -122,7 +123,7 @@ def _imported(model: str, folder: Path, size: int) -> dict[str, Any]:
         f"{model}_gb": size / 1e9,
         f"{model}_seconds": seconds,
         f"{model}_memory": peak / size,
-        "left_when_stopped": left,
+        f"{model}_left_when_stopped": left,
     }
 
 

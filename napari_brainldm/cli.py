@@ -46,7 +46,8 @@ Own = Annotated[
     UseAppendAction[tuple[tuple[str, ...], ...]],
     arg(
         metavar="NAME=VALUE",
-        help="what is known of the scan itself; the rest is read off its latent",
+        help="what is known of the scan itself; the rest is measured or read off its "
+        "latent, and is the value shown first where a model can do neither",
     ),
 ]
 
@@ -203,6 +204,7 @@ def _card_lines(checkpoint: Checkpoint) -> list[str]:
         *(_structure_lines(card) if card.segmenter else _condition_lines(card)),
     ]
     lines += [f"  {name:11s} {value:.4g}" for name, value in card.figures]
+    lines += [f"  {note}" for note in origin.notes]
     return [*lines, f"  {origin.notice}"]
 
 

@@ -25,12 +25,13 @@ def test_a_bundle_becomes_a_checkpoint(
     source, out = foreign.save_bundle(tmp_path / "zoo"), tmp_path / "new.safetensors"
     main(["import", str(source), str(out)])
     told = capsys.readouterr().out
-    assert "Brain LDM (Pinaya 2022, UK Biobank) (brain-ldm)" in told
-    assert "Apache-2.0" in told
+    assert "Brain LDM (brain-ldm)" in told
+    assert "No licence lies beside these weights" in told
     assert "diffusion_model.pth: a DiffusionModelUNet." in told
-    assert load_checkpoint(out).card.provenance.licence == "Apache-2.0"
+    assert "By their MD5, these are not the published files." in told
+    assert load_checkpoint(out).card.denoiser == foreign.UNET
     main(["info", str(out)])
-    assert "6.996 to 171.4 ml (from the paper)" in capsys.readouterr().out
+    assert "but of other sizes" in capsys.readouterr().out
     again = refused(capsys, "import", source, out)
     assert "is there already" in again
 

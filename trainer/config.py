@@ -9,8 +9,10 @@ from pathlib import Path
 from napari_brainldm.engine.card import Intensity, ScheduleSpec
 from napari_brainldm.engine.frozen import from_plain
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.networks.preview import PreviewSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec
+from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.request import EngineError
 from trainer.data.cohort import CohortConfig
@@ -147,6 +149,9 @@ class AutoencoderConfig:
     features
         What the perceptual loss compares with: a segmenter's checkpoint
         (.safetensors; empty: the bundled one) or MedicalNet ResNet weights (.pth).
+    checkpoint
+        A checkpoint whose autoencoder is taken as it is, so that none is trained here;
+        it has to have this run's grid.
     """
 
     spec: AutoencoderSpec = field(default_factory=AutoencoderSpec)
@@ -157,6 +162,7 @@ class AutoencoderConfig:
     perceptual_start: int = 0
     adversarial_start: int = 0
     features: str = ""
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,12 +206,27 @@ class LdmConfig:
         prediction "v".
     """
 
-    spec: UNetSpec = field(default_factory=UNetSpec)
+    spec: UNetSpec | GradientEstimatorSpec = field(default_factory=UNetSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     loop: LoopConfig = field(default_factory=LoopConfig)
     drop: float = 0.0
     centred: bool = False
     prior_rank: int = 0
+
+
+@dataclass(frozen=True)
+class LdaeConfig:
+    """Stage ldae: semantic encoder and gradient estimator on a frozen denoiser.
+
+    Attributes
+    ----------
+    gamma
+        Power of the signal to noise ratio in the weights of timesteps.
+    """
+
+    encoder: SemanticEncoderSpec = field(default_factory=SemanticEncoderSpec)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    gamma: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -226,6 +247,7 @@ class RunConfig:
     cohort: CohortConfig = field(default_factory=CohortConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     ldm: LdmConfig = field(default_factory=LdmConfig)
+    ldae: LdaeConfig = field(default_factory=LdaeConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     preview_decoder: PreviewConfig = field(default_factory=PreviewConfig)
 

@@ -32,6 +32,7 @@ from trainer.data.vocabulary import conditions, vocabulary
 from trainer.log import RunLog, duration
 from trainer.loop import Stage, train, trained
 from trainer.stages.autoencoder import AutoencoderStage
+from trainer.stages.ldae import LdaeStage
 from trainer.stages.ldm import LdmStage
 from trainer.stages.preview_decoder import PreviewStage
 from trainer.stages.segmenter import SegmenterStage
@@ -39,7 +40,7 @@ from trainer.stages.segmenter import SegmenterStage
 if TYPE_CHECKING:
     from trainer.config import LoopConfig, RunConfig
 
-STAGES = ("segmenter", "autoencoder", "ldm", "preview_decoder")
+STAGES = ("segmenter", "autoencoder", "ldm", "ldae", "preview_decoder")
 MODEL = STAGES[1:]  # the stages whose checkpoints make pictures
 
 
@@ -71,6 +72,8 @@ def _on_dataset(
         return _autoencoder(config, dataset)
     if stage == "ldm":
         return (yield from _ldm(config, dataset))
+    if stage == "ldae":
+        return (yield from _ldae(config, dataset))
     return (yield from _preview_decoder(config, dataset))
 
 
@@ -168,7 +171,7 @@ def _provenance(config: RunConfig, dataset: Dataset) -> Provenance:
 def _ldm(
     config: RunConfig, dataset: Dataset
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
-    autoencoder = load_checkpoint(stage_path(config, "autoencoder"))
+    autoencoder = _trained_autoencoder(config, dataset)
     known = vocabulary(config.data.covariates, dataset.train)
     autoencoder = replace(autoencoder, card=replace(autoencoder.card, vocabulary=known))
     train_set = yield from _latents(config, autoencoder, dataset.train, False)
@@ -186,12 +189,62 @@ def _ldm(
     return stage, config.ldm.loop
 
 
+def _trained_autoencoder(config: RunConfig, dataset: Dataset) -> Checkpoint:
+    """Of this run, or the one that its config takes from elsewhere."""
+    if not config.autoencoder.checkpoint:
+        return load_checkpoint(stage_path(config, "autoencoder"))
+    found = load_checkpoint(Path(config.autoencoder.checkpoint))
+    grid = model_grid(config.data)
+    if found.card.grid != grid or found.card.autoencoder is None:
+        raise EngineError(
+            f"{config.autoencoder.checkpoint} has pictures of {found.card.grid.shape} "
+            f"voxels and this run {grid.shape}, or no autoencoder. Take one that was "
+            "trained on the same grid."
+        )
+    card = replace(
+        found.card,
+        kind="autoencoder",
+        name=config.name,
+        denoiser=None,
+        preview=None,
+        vocabulary=(),
+        latent_centred=False,
+        latent_scale=1.0,
+        intensity=config.data.intensity,
+        head_size=dataset.head_size,
+        provenance=_provenance(config, dataset),
+        figures=(),
+    )
+    kept = {k: v for k, v in found.tensors.items() if k.startswith("autoencoder.")}
+    return Checkpoint(card, kept, found.sha256)
+
+
+def _ldae(
+    config: RunConfig, dataset: Dataset
+) -> Generator[str, None, tuple[Stage, LoopConfig]]:
+    checkpoint = load_checkpoint(stage_path(config, "ldm"))
+    autoencoder = _trained_autoencoder(config, dataset)
+    train_set = yield from _latents(config, autoencoder, dataset.train, False)
+    unseen = yield from _latents(config, autoencoder, dataset.held_out, False)
+    mirrored = None
+    if config.data.flips:
+        mirrored = yield from _latents(config, autoencoder, dataset.train, True)
+    stage = LdaeStage(
+        config.ldae,
+        checkpoint,
+        (pictures_of(config, dataset.train), train_set),
+        (pictures_of(config, dataset.held_out), unseen),
+        mirrored,
+    )
+    return stage, config.ldae.loop
+
+
 def _preview_decoder(
     config: RunConfig, dataset: Dataset
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
     checkpoint = load_checkpoint(stage_path(config, "ldm"))
     # the latents are named by the autoencoder's checkpoint, which the ldm keeps
-    autoencoder = load_checkpoint(stage_path(config, "autoencoder"))
+    autoencoder = _trained_autoencoder(config, dataset)
     train_set = yield from _latents(config, autoencoder, dataset.train, False)
     unseen = yield from _latents(config, autoencoder, dataset.held_out, False)
     stage = PreviewStage(config.preview_decoder, checkpoint, train_set, unseen)

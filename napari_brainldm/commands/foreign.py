@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from tyro.conf import Positional, arg
 
 from napari_brainldm.engine.request import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from napari_brainldm.engine.imports.found import Found
 
+T = TypeVar("T")
 MEGABYTE = 2**20
 
 
@@ -32,20 +35,17 @@ class Import:
     accept_terms: Annotated[
         bool, arg(help="agree to terms that limit the use of the weights")
     ] = False
-    published_affine: Annotated[
-        bool,
-        arg(help="of the MONAI bundle: the affine as published, not as corrected"),
-    ] = False
 
 
 def import_(command: Import) -> None:
     """Tell what was found and its terms, then write OUT."""
-    from napari_brainldm.engine.imports.find import find, recognised
+    from napari_brainldm.engine.imports.find import find, recognise
 
     check_out(command.out)
-    found = find(command.source, published_affine=command.published_affine)
+    found = find(command.source)
     print(f"{found.card.name} ({found.card.kind})")
-    for sentence in (*found.told, *recognised(command.source)):
+    seen = finish(recognise(found, command.source))
+    for sentence in (*found.told, *seen, *found.card.provenance.notes):
         print(f"  {sentence}")
     print(f"  Terms: {found.terms.text}")
     if not (found.terms.open or command.accept_terms):
@@ -59,6 +59,16 @@ def import_(command: Import) -> None:
         print("\nStopped; nothing was written.", file=sys.stderr)
         sys.exit(130)
     print(command.out)
+
+
+def finish(steps: Generator[Any, None, T]) -> T:
+    """What `steps` return at their end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            found: T = done.value
+            return found
 
 
 def check_out(path: Path) -> None:

@@ -204,7 +204,13 @@ class Direction:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the weights come from and what may be done with them."""
+    """Where the weights come from and what may be done with them.
+
+    Attributes
+    ----------
+    notes
+        Sentences about what to mind when using these weights.
+    """
 
     trained_on: str = ""
     command: str = ""
@@ -212,6 +218,7 @@ class Provenance:
     licence: str = "BSD-3-Clause"
     intended_use: str = "Research on generative models of the brain MRI."
     notice: str = NOTICE
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

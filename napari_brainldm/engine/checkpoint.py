@@ -104,13 +104,15 @@ class Buildable(Protocol[N]):
 
 
 def _with_weights(spec: Buildable[N], weights: Mapping[str, Tensor]) -> N:
-    """The network of `spec`, its weights those of the checkpoint, not a copy.
+    """The network of `spec` with copies of the weights, which may lie in a file.
 
-    Built without numbers of its own, so that a large model is in memory once.
+    Built without numbers of its own, for a large model's are many. Copies, because the
+    file may change, and because sums depend on how numbers lie in memory.
     """
     with torch.device("meta"):
         network = spec.build()
-    network.load_state_dict(weights, strict=True, assign=True)
+    copies = {name: value.clone() for name, value in weights.items()}
+    network.load_state_dict(copies, strict=True, assign=True)
     return network.eval()
 
 

@@ -24,7 +24,7 @@ from napari_brainldm.engine.placement import Mask, Template, mni_template
 from napari_brainldm.engine.quality import Quality, check_contrast
 from napari_brainldm.engine.resample import inverse, resample
 from napari_brainldm.engine.volume import Array, Grid, Volume
-from napari_brainldm.engine.warp import bend
+from napari_brainldm.engine.warp import Warp, bend
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
@@ -103,8 +103,9 @@ def _bent(
     template = mni_template()
     wanted = asdict(replace(preparation, n4=True))
     placed = put_in_place(scan, template, segmenter, **wanted)
-    warp = bend(brain_alone(placed), placed.found.placement, template)
-    onto = Volume(warp.onto(brain_alone(placed), TEMPLATE_GRID), TEMPLATE_GRID.matrix)
+    brain = brain_alone(placed)
+    warp = bend(brain, placed.found.placement, template)
+    onto = Volume(_bent_brain(brain, warp), TEMPLATE_GRID.matrix)
     volume = framed(onto, card.grid.voxel_size[0], card.grid.shape)
     likeness = _likeness(onto, template)
     last = (
@@ -119,11 +120,18 @@ def _bent(
     return replace(done, warp=warp, segmentation=None)
 
 
+def _bent_brain(brain: Volume, warp: Warp) -> Array:
+    """`brain` on the template's grid, 0 outside, where a cubic spline would ring."""
+    mask = Volume((brain.data > 0).astype(np.float32), brain.affine)
+    inside = warp.onto(mask, TEMPLATE_GRID) > 0.5
+    return np.where(inside, warp.onto(brain, TEMPLATE_GRID), np.float32(0))
+
+
 def brain_alone(placed: Placed) -> Volume:
-    """The scan less its background, 0 outside the brain."""
+    """The scan above its background, 0 outside the brain."""
     found, scan = placed.found, placed.scan
     brain = resample(found.mask, scan.grid, inverse(found.placement.to_scan)) > 0.5
-    above = scan.data - np.float32(placed.background)
+    above = np.maximum(scan.data - np.float32(placed.background), 0)
     return Volume(np.where(brain, above, np.float32(0)), scan.affine)
 
 

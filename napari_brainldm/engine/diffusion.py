@@ -162,12 +162,12 @@ def clamped(denoise: Denoise, limit: float) -> Denoise:
     return lambda x, sigma: denoise(x, sigma).clamp(-limit, limit)
 
 
-def to_x0(prediction: str, x: Tensor, out: Tensor, sigma: float) -> Tensor:
+def to_x0(prediction: str, x: Tensor, out: Tensor, sigma: float | Tensor) -> Tensor:
     """Predicted x0 from the network's output `out` at `x` = x0 + sigma eps."""
     if prediction == "epsilon":
         return x - sigma * out
     if prediction == "v":  # v = (eps - sigma x0) / sqrt(1 + sigma^2), Salimans 2022
-        scale = vp_scale(sigma)
+        scale = (1.0 + sigma * sigma) ** 0.5
         return x / scale**2 - (sigma / scale) * out
     if prediction == "sample":
         return out

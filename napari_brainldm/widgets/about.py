@@ -22,6 +22,7 @@ def about(card: Card) -> str:
         ("Intended use", told.intended_use),
         ("Citation", told.citation),
         ("Licence", told.licence),
+        ("Mind", " ".join(told.notes)),
         ("Notice", told.notice),
     ]
     return "<br>".join(f"<b>{name}</b> {escape(text)}" for name, text in lines if text)

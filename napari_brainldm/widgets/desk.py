@@ -23,6 +23,9 @@ from napari_brainldm.widgets import layers, overlays
 from napari_brainldm.widgets.job import Job, Step, Task, Tick
 from napari_brainldm.widgets.preferences import Preferences, preferences, refused
 
+TITLES = {"import": "An import", "sweep": "A sweep", "seeds": "The spread over seeds"}
+"""Work in the background, as sentences name it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -148,7 +151,17 @@ class Desk(QObject):
         self._job.ask(task)
 
     def background(self, task: Task) -> None:
-        """Do other long work whenever no newer picture is asked for."""
+        """Do other long work whenever no newer picture is asked for.
+
+        It takes the place of work of its own kind; other kinds are not given up for it.
+        """
+        behind = self._job.behind
+        if behind not in ("", task.name):
+            self.failed.emit(
+                f"{TITLES.get(behind, behind)} is still at work. Wait for its end, or "
+                "cancel it first (press Cancel until it is gone)."
+            )
+            return
         self._job.ask(replace(task, background=True))
 
     def cancel(self) -> None:

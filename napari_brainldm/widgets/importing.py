@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
-from napari_brainldm.engine.imports.find import find, recognised
+from napari_brainldm.engine.imports.find import find, recognise
 from napari_brainldm.engine.imports.write import write_found
+from napari_brainldm.engine.request import EngineError
 from napari_brainldm.widgets.job import Step, Task, Tick
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Importing(QObject):
     def begin(self, source: Path) -> None:
         """Look what `source` is; the user is asked when that is known."""
         self._source = source
-        self._desk.run(Task("import", partial(_understood, source), self._on_found))
+        work = partial(_understood, source)
+        self._desk.background(Task("import", work, self._on_found))
 
     def _on_found(self, told: tuple[Found, tuple[str, ...]]) -> None:
         found, sentences = told
@@ -48,8 +50,7 @@ class Importing(QObject):
             dock, words, str(self._source.parent / name), "*.safetensors"
         )
         if chosen:
-            path = Path(chosen).with_suffix(".safetensors")
-            work = partial(_written, found, path)
+            work = partial(_written, found, Path(chosen))
             self._desk.background(Task("import", work, self.opening.emit))
 
 
@@ -80,11 +81,24 @@ def _understood(
 ) -> Generator[Step, None, tuple[Found, tuple[str, ...]]]:
     yield Tick("understand", 0, 1)
     found = find(source)
-    yield Tick("understand", 0, 1)
-    return found, (*found.told, *recognised(source))
+    steps, megabytes = recognise(found, source), 0
+    while True:
+        try:
+            megabytes = next(steps) // MEGABYTE
+        except StopIteration as done:
+            notes = found.card.provenance.notes
+            return found, (*found.told, *done.value, *notes)
+        yield Tick("recognise", megabytes, 0)
 
 
-def _written(found: Found, path: Path) -> Generator[Step, None, Path]:
+def _written(found: Found, chosen: Path) -> Generator[Step, None, Path]:
+    path = chosen
+    if chosen.suffix != ".safetensors":  # the dialog asked about another name
+        path = chosen.with_name(f"{chosen.name}.safetensors")
+        if path.exists():
+            raise EngineError(
+                f"{path} is there already. Import again and choose another name."
+            )
     for written in write_found(found, path):
         done, total = (n // MEGABYTE for n in (written.done, written.total))
         yield Tick("import", done, total)

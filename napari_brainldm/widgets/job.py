@@ -148,6 +148,13 @@ class Job(QObject):
         running = self._run is not None and not self._run.task.background
         return running or self._waiting is not None
 
+    @property
+    def behind(self) -> str:
+        """Name of the task in the background, running or put off; empty without one."""
+        if self._run is not None and self._run.task.background:
+            return self._run.task.name
+        return "" if self._behind is None else self._behind.task.name
+
     def ask(self, task: Task) -> None:
         """Run `task` next, in place of any other that waits."""
         if self._closed:

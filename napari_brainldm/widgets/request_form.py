@@ -131,7 +131,7 @@ class RequestForm(QWidget):
         self.presets = PresetButton(card, lambda: self.request().conditions)
         self.presets.chosen.connect(self._on_presets_chosen)
         self.reset = QPushButton("Reset conditions")
-        named(self.reset, "Reset conditions", "Back to the training medians")
+        named(self.reset, "Reset conditions", "Back to the values shown first")
         self.reset.clicked.connect(self._on_reset_clicked)
         self._lay_out()
         for button in (self.presets, self.reset):

@@ -37,6 +37,7 @@ STAGES = {
     "save": "Writing",
     "atlas": "Reading",
     "understand": "Looking at the weights",
+    "recognise": "Comparing with the published files",
     "import": "Writing MB",
 }
 TASKS = {

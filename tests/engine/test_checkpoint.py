@@ -210,3 +210,13 @@ def test_a_wrong_condition_gets_a_sentence(given, sentence):
 def test_decoding_a_code_returns_the_value(value):
     age = tiny_checkpoint().card.covariate("age")
     assert age.decode(age.encode(value)) == pytest.approx(value)
+
+
+def test_a_network_does_not_change_with_its_file(tmp_path):
+    """Somebody may copy another file over one that is open."""
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(tiny_checkpoint(), path)
+    network = load_checkpoint(path).autoencoder()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    path.write_bytes(b"\0" * path.stat().st_size)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_brainldm.engine.card import Card, Intensity
-from napari_brainldm.engine.conform import Preparation, in_scan_space
+from napari_brainldm.engine.conform import Preparation, conform, in_scan_space
 from napari_brainldm.engine.convention import TEMPLATE_GRID, conform_to, minmax
 from napari_brainldm.engine.imports import brain_ldm, ldae
 from napari_brainldm.engine.imports.find import find
@@ -92,7 +91,22 @@ def test_the_template_grid_is_the_one_that_the_authors_used() -> None:
     assert np.linalg.det(TEMPLATE_GRID.matrix) < 0
 
 
-def test_cards_without_a_word_about_it_are_as_before(tmp_path: Path) -> None:
-    assert Intensity().scaling == "percentile"
-    folder = foreign.save_bundle(tmp_path / "zoo")
-    assert not find(folder).card.intensity.stripped
+def test_a_scan_with_negative_intensities_has_an_empty_background(
+    head: Volume, lozupone: Card
+) -> None:
+    """As z-scored scans have; what is dark in the brain is not less than nothing."""
+    noise = np.random.default_rng(0).normal(0, 20, head.data.shape).astype(np.float32)
+    inside = head.data > 0
+    scored = np.where(inside, (head.data + noise - 300) / 150, np.float32(-2.0))
+    scan = Volume(scored.astype(np.float32), head.affine)
+    done = conform_to(lozupone, scan, None, Preparation())
+    assert done.volume.data[0, 0, 0] == 0.0
+    assert 0.2 < done.brain.mean() < 0.45
+
+
+def test_our_own_cards_are_conformed_as_ever(head: Volume, bundle: Card) -> None:
+    card = replace(bundle, intensity=Intensity())
+    done = conform_to(card, head, None, Preparation())
+    expected = conform(head, card.grid)
+    np.testing.assert_array_equal(done.volume.data, expected.volume.data)
+    assert done.steps == expected.steps

@@ -18,16 +18,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from napari_brainldm.commands.foreign import finish
 from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.framing import framed
 from napari_brainldm.engine.imports import brain_ldm, ldae, parts
-from napari_brainldm.engine.imports.find import find, is_foreign, recognised
+from napari_brainldm.engine.imports.find import (
+    UNRECOGNISED,
+    find,
+    is_foreign,
+    recognise,
+)
 from napari_brainldm.engine.imports.write import write_found
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
-from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.request import Conditions, EngineError
 from napari_brainldm.engine.volume import Volume
 from tests import foreign
 
@@ -205,15 +211,51 @@ def test_an_autoencoder_alone_is_one(tmp_path: Path) -> None:
     assert (card.kind, card.autoencoder) == ("autoencoder", foreign.CODER)
 
 
-def test_the_published_affine_is_an_option(tmp_path: Path) -> None:
-    folder = foreign.save_bundle(tmp_path / "zoo")
-    origin = [row[3] for row in find(folder).card.grid.affine[:3]]
-    assert origin == list(brain_ldm.ORIGIN_MM)
-    published = find(folder, published_affine=True).card.grid.affine[:3]
-    assert [row[3] for row in published] == list(brain_ldm.PUBLISHED_ORIGIN_MM)
-    # 16, 16 and 96 voxels were cut off before the loader's 160 x 224 x 160
-    moved = np.subtract(brain_ldm.ORIGIN_MM, brain_ldm.PUBLISHED_ORIGIN_MM)
-    assert moved == pytest.approx([-16, 16, 96])
+def published(spec: Any) -> dict[str, torch.Tensor]:
+    """Tensors of the published sizes, without numbers."""
+    found = {k.removeprefix("unet."): v for k, v in shapes(spec).items()}
+    return {
+        k.replace("backbone.", "backbone.backbone.", 1): v for k, v in found.items()
+    }
+
+
+def test_weights_of_the_published_sizes_have_the_papers_ranges() -> None:
+    coder, unet = published(AutoencoderSpec()), published(UNetSpec())
+    card = brain_ldm.assembled(coder, unet, {}).card
+    assert card.name == "Brain LDM (Pinaya 2022, UK Biobank)"
+    assert card.provenance.licence == "Apache-2.0"
+    ranges = {c.name: (c.low, c.high) for c in card.vocabulary if not c.categories}
+    assert ranges == {
+        "age": (44.0, 82.0),
+        "ventricles": (6.99568, 171.375),
+        "brain": (1144.24, 1793.91),
+    }
+    assert all(c.range_from == "the paper" for c in card.vocabulary if c.unit)
+    assert card.vector(Conditions.of({"sex": "M", "age": 63.0}))[:2] == (1.0, 0.5)
+    # 16, 16 and 96 voxels were cut off before, 5 and 5 by the saver
+    x, y, z = brain_ldm.ORIGIN_MM
+    assert f"({x + 21:.2f}, {y - 21:.2f}, {z - 96:.2f})" in card.provenance.notes[0]
+    grid = card.grid
+    assert grid.shape == (160, 224, 160)
+    middle = grid.matrix @ np.array([79.5, 111.5, 79.5, 1])
+    np.testing.assert_allclose(middle[:3], (1, -14, 19), atol=1)  # inside a head
+
+
+def test_weights_of_other_sizes_claim_nothing(tmp_path: Path) -> None:
+    card = find(foreign.save_bundle(tmp_path / "zoo")).card
+    told = card.provenance
+    assert (card.name, told.trained_on, told.licence) == ("Brain LDM", "", "")
+    assert {(c.low, c.high, c.range_from) for c in card.vocabulary} == {(0, 1, "")}
+    card = find(foreign.save_ldae(tmp_path / "ldae")).card
+    assert (card.name, card.provenance.trained_on) == ("LDAE", "")
+
+
+def test_ldae_of_the_published_sizes_says_whose_it_is() -> None:
+    parts_ = (AutoencoderSpec(), GradientEstimatorSpec(), SemanticEncoderSpec())
+    found = ldae.assembled(ldae.Networks(*map(published, parts_)), {})
+    assert found.card.name == "LDAE (Lozupone 2025, ADNI)"
+    assert found.card.grid.shape == (128, 160, 128)
+    assert "No direction towards Alzheimer's disease" in found.told[0]
 
 
 @pytest.mark.parametrize("latent", [[16, 20, 16], [5, 8, 12], [20, 10, 16]])
@@ -233,11 +275,93 @@ def test_published_files_are_recognised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = foreign.save_bundle(tmp_path / "zoo")
-    assert recognised(folder) == ()
+    assert seen(folder) == (UNRECOGNISED,)
     file = folder / "models" / "autoencoder.pth"
     digest = hashlib.md5(file.read_bytes()).hexdigest()
     monkeypatch.setitem(brain_ldm.MD5, digest, "the one")
-    assert recognised(folder) == ("autoencoder.pth is the one, by its MD5.",)
+    assert seen(folder) == ("autoencoder.pth is the one, by its MD5.",)
+    assert seen(foreign.save_ldae(tmp_path / "ldae")) == ()
+
+
+def seen(folder: Path) -> tuple[str, ...]:
+    return finish(recognise(find(folder), folder))
+
+
+# -- what lies beside ----------------------------------------------------------------
+
+
+def test_files_of_others_beside_it_do_not_matter(tmp_path: Path) -> None:
+    folder = foreign.save_bundle(tmp_path / "zoo")
+    (folder / "models" / "notes.pt").write_text("no weights")
+    (folder / "models" / "other.pt").write_bytes(pickle.dumps({"x": Bomb(tmp_path)}))
+    torch.save({"w": torch.ones(2)}, folder / "models" / "small.pt")
+    assert find(folder / "models" / "autoencoder.pth").card.kind == "brain-ldm"
+    assert find(folder).card.kind == "brain-ldm"
+
+
+def test_a_folder_with_a_training_is_that_training(tmp_path: Path) -> None:
+    state = {f"vae.{k}": v for k, v in foreign.old_coder().items()}
+    plain = replace(foreign.BRANCHES, code_size=0)
+    state |= {f"unet.{k}": v for k, v in foreign.weights(plain).items()}
+    settings = foreign.LDAE_SETTINGS
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / "last.ckpt"
+    torch.save({"state_dict": state, "hyper_parameters": settings}, path)
+    found = find(folder)
+    assert found.card.encoder is None
+    assert "last, not averaged" in found.told[0]
+
+
+def test_trained_parameters_and_nested_wrappers_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    wrapped = {
+        f"_orig_mod.module.{k}": torch.nn.Parameter(v)
+        for k, v in foreign.old_coder().items()
+    }
+    torch.save(wrapped, folder / "best.pt")
+    (folder / "config.json").write_text(json.dumps(foreign.LDAE_SETTINGS))
+    assert imported(folder, tmp_path).card.autoencoder == foreign.CODER
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"diffusion_def": {"norm_num_groups": 8, "num_head_channels": [0, "$x"]}},
+        {"scale_factor": float("nan"), "num_train_timesteps": -5},
+        {"latent_shape": [1, 2, 10**6, 12, 10]},
+        {"scheduler": {"num_train_timesteps": -5, "beta_start": float("inf")}},
+    ],
+)
+def test_odd_values_of_a_config_are_left_aside(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    usual = foreign.BUNDLE_SETTINGS
+    card = find(foreign.save_bundle(tmp_path / "zoo", {**usual, **settings})).card
+    assert (card.schedule.steps, card.schedule.beta_start) == (1000, 0.0015)
+    assert max(card.grid.shape) <= 224
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"schedule": "cosine"}, "schedule = 'cosine'"),
+        ({"prediction_type": "flow"}, "prediction_type = 'flow'"),
+    ],
+)
+def test_a_schedule_that_is_not_known_is_refused(
+    tmp_path: Path, settings: dict[str, str], words: str
+) -> None:
+    usual = foreign.BUNDLE_SETTINGS | {"scheduler": settings}
+    refuse(foreign.save_bundle(tmp_path / "zoo", usual), words, tmp_path)
+
+
+def test_a_v_prediction_is_one(tmp_path: Path) -> None:
+    usual = foreign.BUNDLE_SETTINGS
+    settings = usual | {"scheduler": {"prediction_type": "v_prediction"}}
+    card = find(foreign.save_bundle(tmp_path / "zoo", settings)).card
+    assert card.schedule.prediction == "v"
 
 
 # -- what is refused ---------------------------------------------------------------
@@ -342,6 +466,15 @@ def test_weights_that_do_not_fit_are_refused(
     folder = foreign.save_bundle(tmp_path / "zoo")
     change(folder / "models" / "diffusion_model.pth", edit)
     refuse(folder, words, tmp_path)
+
+
+def test_ldae_parts_that_do_not_belong_together_are_told(tmp_path: Path) -> None:
+    folder = foreign.save_ldae(tmp_path / "ldae")
+    other = replace(foreign.CODER, latent_channels=4)
+    torch.save(foreign.old_coder(other), folder / "autoencoderkl.pth")
+    refuse(folder, "makes 4 latent channels, the diffusion model takes 2", tmp_path)
+    settings = foreign.LDAE_SETTINGS | {"latent_shape": [2, 16, 16, 64]}
+    refuse(foreign.save_ldae(tmp_path / "b", settings), "128 axial slices", tmp_path)
 
 
 def test_other_files_are_told(tmp_path: Path) -> None:

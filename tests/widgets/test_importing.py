@@ -52,15 +52,13 @@ def test_a_bundle_is_imported_and_opened(
     said = agree(monkeypatch, yes=True)
     choose(monkeypatch, path)
     dock.open(folder / "models" / "autoencoder.pth")
-    written = path.with_suffix(".safetensors")
+    written = tmp_path / "my brain.safetensors"
     qtbot.waitUntil(lambda: dock.models.opened == written.resolve(), timeout=30_000)
     settle(qtbot, dock)
-    assert "Apache-2.0" in said[0]
+    assert "No licence lies beside these weights" in said[0]
     assert load_checkpoint(written).card.denoiser == foreign.UNET
     assert dock.form is not None
-    row = dock.form.rows["ventricles"]
-    assert "from the paper" in row.note.text()
-    assert "of 0..1" in row.note.text()
+    assert "0–1" in dock.form.rows["ventricles"].note.text()
 
 
 def test_who_does_not_agree_keeps_the_model_in_use(
@@ -105,6 +103,54 @@ def test_cancelling_leaves_nothing(
     settle(qtbot, dock)
     assert list((tmp_path / "out").iterdir()) == []
     assert dock.models.picker.currentText() == "Tiny"
+
+
+def test_nothing_is_overwritten_without_a_question(
+    qtbot: Any, dock: ExploreDock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The dialog asks about the name that is typed, not about the one it becomes."""
+    there = tmp_path / "mine.v2.safetensors"
+    there.write_text("precious")
+    agree(monkeypatch, yes=True)
+    choose(monkeypatch, tmp_path / "mine.v2")
+    dock.open(foreign.save_bundle(tmp_path / "zoo"))
+    qtbot.waitUntil(lambda: not dock.error.isHidden(), timeout=30_000)
+    assert "mine.v2.safetensors is there already" in dock.error.words.text()
+    assert there.read_text() == "precious"
+
+
+def test_a_hand_at_the_sliders_does_not_end_an_import(
+    qtbot: Any, dock: ExploreDock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = agree(monkeypatch, yes=False)
+    dock.open(foreign.save_bundle(tmp_path / "zoo"))
+    assert dock.form is not None
+    dock.form.rows["age"].box.setValue(30.0)
+    dock.ask()
+    qtbot.waitUntil(lambda: len(said) == 2, timeout=30_000)
+    settle(qtbot, dock)
+    assert dock.desk.picture is not None
+    assert dock.desk.picture.request.conditions.as_dict()["age"] == 30.0
+
+
+def test_a_sweep_does_not_push_an_import_aside(
+    qtbot: Any, dock: ExploreDock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    go, understand = threading.Event(), importing.find
+
+    def slow(source: Path) -> Any:
+        go.wait(20)
+        return understand(source)
+
+    said = agree(monkeypatch, yes=False)
+    monkeypatch.setattr(importing, "find", slow)
+    dock.open(foreign.save_bundle(tmp_path / "zoo"))
+    qtbot.waitUntil(lambda: dock.desk._job.behind == "import", timeout=10_000)
+    dock._on_seeds_asked(2)
+    assert "An import is still at work" in dock.error.words.text()
+    go.set()
+    qtbot.waitUntil(lambda: len(said) == 2, timeout=30_000)
+    settle(qtbot, dock)
 
 
 def test_other_files_are_told_in_the_dock(

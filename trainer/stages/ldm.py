@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.checkpoint import Checkpoint
-from napari_brainldm.engine.networks.unet import PriorSpec
+from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
+from napari_brainldm.engine.networks.prior import PriorSpec
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Seed
 from trainer.loop import Batch, Losses, Player
@@ -23,6 +24,8 @@ from trainer.stages.prior import MOST, fit_prior
 from trainer.stages.readout import fit_readout
 
 if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.networks.unet import UNetSpec
     from trainer.config import LdmConfig
     from trainer.data.latents import Latents
 
@@ -59,16 +62,10 @@ class LdmStage:
         self.mean = latents.mean(0) if config.centred else np.zeros((), np.float32)
         latents = latents - self.mean
         scale = 1.0 / float(latents.std())
-        spec = replace(
-            config.spec,
-            latent_channels=latents.shape[1],
-            condition_size=len(checkpoint.card.vocabulary),
-            droppable=config.drop > 0 and bool(checkpoint.card.vocabulary),
-            prior=_prior_spec(config, latents.shape),
-        )
+        spec = _spec(config, checkpoint.card, latents.shape)
         self.card = replace(
             checkpoint.card,
-            kind="brain-ldm",
+            kind="ldae" if isinstance(spec, GradientEstimatorSpec) else "brain-ldm",
             denoiser=spec,
             schedule=config.schedule,
             latent_scale=scale,
@@ -173,6 +170,28 @@ class LdmStage:
         )
         found = {"probe.weight": weight, "probe.bias": bias}
         return {name: torch.from_numpy(array) for name, array in found.items()}
+
+
+def _spec(
+    config: LdmConfig, card: Card, shape: tuple[int, ...]
+) -> UNetSpec | GradientEstimatorSpec:
+    """Sizes of the denoiser for latents of `shape` (N, C, i, j, k)."""
+    prior = _prior_spec(config, shape)
+    if isinstance(config.spec, GradientEstimatorSpec):
+        if card.vocabulary:
+            raise EngineError(
+                "ldm.spec is LDAE's denoiser, which knows no conditions, but the config"
+                f" maps {len(card.vocabulary)} covariates. Take them out of the config."
+            )
+        return replace(config.spec, latent_channels=shape[1], code_size=0, prior=prior)
+    known = len(card.vocabulary)
+    return replace(
+        config.spec,
+        latent_channels=shape[1],
+        condition_size=known,
+        droppable=config.drop > 0 and known > 0,
+        prior=prior,
+    )
 
 
 def _prior_spec(config: LdmConfig, shape: tuple[int, ...]) -> PriorSpec | None:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_brainldm.engine import diffusion
+
 if TYPE_CHECKING:
     from napari_brainldm.engine.diffusion import Schedule
 
@@ -20,10 +22,44 @@ GAMMA = 0.1
 """Power of the signal to noise ratio in the weights."""
 
 
+def weights_at(sigmas: Tensor, gamma: float = GAMMA) -> Tensor:
+    """Weight of each noise level: SNR^gamma / (1 + SNR); SNR is 1 / sigma^2."""
+    snr = 1.0 / sigmas.double() ** 2
+    return snr**gamma / (1 + snr)
+
+
 def weights(schedule: Schedule, gamma: float = GAMMA) -> Tensor:
-    """Weight of each timestep (T,), least noise first: SNR^gamma / (1 + SNR)."""
-    snr = 1.0 / _ascending(schedule) ** 2
-    return torch.from_numpy(snr**gamma / (1 + snr))
+    """Weight of each timestep (T,), least noise first."""
+    return weights_at(torch.from_numpy(_ascending(schedule)), gamma)
+
+
+def noise_left(
+    prediction: str,
+    outputs: tuple[Tensor, Tensor],
+    truth: tuple[Tensor, Tensor],
+    sigma: Tensor,
+) -> Tensor:
+    """Squared noise (B, C, i, j, k) that prediction and gradient do not explain.
+
+    The gradient enters as in sampling, `diffusion.shifted`: eps - sqrt(1 - abar) G.
+
+    Parameters
+    ----------
+    prediction
+        What the denoiser gives: "epsilon", "v" or "sample".
+    outputs
+        Its prediction and the gradient, (B, C, i, j, k).
+    truth
+        x_0 and the noise, (B, C, i, j, k).
+    sigma
+        Noise levels, which broadcast over these.
+    """
+    out, gradient = (part.float() for part in outputs)
+    x0, eps = truth
+    x = x0 + sigma * eps
+    scale = torch.sqrt(1 + sigma**2)
+    clean = diffusion.to_x0(prediction, x, out, sigma) + sigma**2 / scale * gradient
+    return (eps - (x - clean) / sigma) ** 2
 
 
 def gradient_coefficients(schedule: Schedule) -> Tensor:

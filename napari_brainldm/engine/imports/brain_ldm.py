@@ -19,14 +19,14 @@ from napari_brainldm.engine.card import (
 from napari_brainldm.engine.imports import parts
 from napari_brainldm.engine.imports.found import Found, Terms
 from napari_brainldm.engine.imports.source import number, section, whole
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import Grid
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
-    from napari_brainldm.engine.networks.unet import UNetSpec
 
 MD5 = {
     "329e97b3085643ff235f11f049856242": "the published autoencoder",
@@ -36,10 +36,18 @@ MD5 = {
 
 SHAPE = (160, 224, 160)
 ORIGIN_MM = (80.48149872, -125.47715759, -60.55375671)
-PUBLISHED_ORIGIN_MM = (96.48149872, -141.47715759, -156.55375671)
-"""Of voxel (0, 0, 0), x then falling (LAS). The published one belongs to the volume
-before it was cropped to this shape: it puts the brain 90 mm below MNI space. The other
-counts the crop, and is where heads lie."""
+"""Of voxel (0, 0, 0), x then falling (LAS), where heads lie in MNI space."""
+
+GRID_NOTE = (
+    "The affine is a corrected one. The one that was published belongs to the volume "
+    "before it was cropped and puts the first voxel of this grid at (101.48, -146.48, "
+    "-156.55) mm, the head 21 mm aside and 96 mm below MNI space."
+)
+OTHER_NOTE = (
+    "Of the layout of the public brain LDM, but of other sizes: it is not known what "
+    "it was trained on, nor what 0 and 1 of its conditions mean."
+)
+MIDDLE_NOTE = "Sliders begin in the middle of their ranges: no medians are published."
 
 PAPER = "the paper"
 
@@ -47,6 +55,12 @@ TERMS = Terms(
     "Brain LDM (Pinaya et al. 2022), MONAI bundle",
     "Licence: Apache-2.0, as the bundle states. Trained on UK Biobank; a research tool,"
     " not for clinical use.",
+    open=True,
+)
+
+OTHER_TERMS = Terms(
+    "Weights in the layout of the brain LDM",
+    "No licence lies beside these weights; ask whoever made them.",
     open=True,
 )
 
@@ -65,7 +79,7 @@ VOCABULARY = (
         "Age at the scan.",
         44.0,
         82.0,
-        63.6,
+        63.0,
         range_from=PAPER,
     ),
     Covariate(
@@ -75,7 +89,7 @@ VOCABULARY = (
         "Ventricular cerebrospinal fluid (UK Biobank field 25004; section 2.1).",
         6.99568,
         171.375,
-        40.0,
+        89.2,
         range_from=PAPER,
     ),
     Covariate(
@@ -85,7 +99,7 @@ VOCABULARY = (
         "Normalised for head size (UK Biobank field 25009; section 2.1).",
         1144.24,
         1793.91,
-        1470.0,
+        1469.1,
         range_from=PAPER,
     ),
 )
@@ -96,78 +110,109 @@ def assembled(
     autoencoder: Mapping[str, Tensor],
     unet: Mapping[str, Tensor],
     settings: Mapping[str, Any],
-    *,
-    published_affine: bool = False,
 ) -> Found:
     """The brain LDM of both networks; `settings` are those of its bundle, if any."""
     coder = parts.autoencoder_spec(autoencoder, section(settings, "autoencoder_def"))
     networks = section(settings, "diffusion_def", "network_def", "unet_def")
     denoiser = parts.unet_spec(unet, networks)
-    _check_fit(coder, denoiser)
+    check_latents(coder.latent_channels, denoiser.latent_channels)
+    published = coder == AutoencoderSpec() and denoiser == UNetSpec()
     card = Card(
         kind="brain-ldm",
-        name="Brain LDM (Pinaya 2022, UK Biobank)",
-        grid=_grid(settings, coder, published_affine=published_affine),
+        name="Brain LDM (Pinaya 2022, UK Biobank)" if published else "Brain LDM",
+        grid=_grid(settings, coder),
         autoencoder=coder,
         denoiser=denoiser,
         schedule=_schedule(section(settings, "scheduler", "noise_scheduler")),
-        vocabulary=_vocabulary(denoiser.condition_size),
+        vocabulary=VOCABULARY if published else _plain(denoiser.condition_size),
         intensity=Intensity(scaling="minmax", stripped=False),
-        provenance=Provenance(
-            trained_on="31,740 T1w scans of UK Biobank (says the paper), whole heads, "
-            "rigidly in MNI space, 1 mm, intensities 0 to 1 by minimum and maximum",
-            command="brainldm import",
-            licence="Apache-2.0",
-        ),
+        provenance=_provenance(published),
     )
     tensors = {
         f"autoencoder.{k}": v for k, v in parts.autoencoder_keys(autoencoder).items()
     }
     tensors |= {f"denoiser.{k}": v for k, v in parts.unet_keys(unet).items()}
-    return Found(card, tensors, TERMS)
+    return Found(card, tensors, TERMS if published else OTHER_TERMS)
 
 
-def _check_fit(autoencoder: AutoencoderSpec, denoiser: UNetSpec) -> None:
-    ours, theirs = autoencoder.latent_channels, denoiser.latent_channels
-    if ours != theirs:
-        raise EngineError(
-            f"The autoencoder makes {ours} latent channels, the diffusion model takes "
-            f"{theirs}: they do not belong together. Import one bundle at a time."
+def _provenance(published: bool) -> Provenance:
+    if not published:
+        return Provenance(
+            command="brainldm import", licence="", notes=(OTHER_NOTE, GRID_NOTE)
         )
-
-
-def _vocabulary(size: int) -> tuple[Covariate, ...]:
-    """The published conditions; of a network with others, plain numbers 0 to 1."""
-    if size == len(VOCABULARY):
-        return VOCABULARY
-    words = "A condition of unknown meaning, 0 to 1 over the training range."
-    return tuple(
-        Covariate(f"condition{n}", f"Condition {n}", "", words, reference=0.5)
-        for n in range(1, size + 1)
+    return Provenance(
+        trained_on="31,740 T1w scans of UK Biobank (says the paper), whole heads, "
+        "rigidly in MNI space, 1 mm, intensities 0 to 1 by minimum and maximum",
+        command="brainldm import",
+        licence="Apache-2.0",
+        notes=(GRID_NOTE, MIDDLE_NOTE),
     )
 
 
+def check_latents(made: int, taken: int) -> None:
+    """Raise an EngineError unless an autoencoder and a denoiser fit together."""
+    if made != taken:
+        raise EngineError(
+            f"The autoencoder makes {made} latent channels, the diffusion model takes "
+            f"{taken}: they do not belong together. Import one model at a time."
+        )
+
+
+def _plain(size: int) -> tuple[Covariate, ...]:
+    """Conditions of 0 to 1, under the names of the published ones if as many."""
+    names = [(c.name, c.title) for c in VOCABULARY]
+    if size != len(names):
+        names = [(f"condition{n}", f"Condition {n}") for n in range(1, size + 1)]
+    words = "0 to 1 over the training range, which these weights do not tell."
+    return tuple(
+        Covariate(name, title, "", words, reference=0.5) for name, title in names
+    )
+
+
+NAMES = {"linear_beta": "linear", "scaled_linear_beta": "scaled_linear"}
+PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
+
+
 def _schedule(settings: Mapping[str, Any]) -> ScheduleSpec:
-    """As published, with the numbers of the bundle's own config."""
-    linear = "linear_beta" in (settings.get("schedule"), settings.get("beta_schedule"))
+    """As published, with what the bundle's own config says in plain values."""
     return ScheduleSpec(
-        "linear" if linear else "scaled_linear",
+        _known(settings, ("schedule", "beta_schedule"), NAMES, "scaled_linear_beta"),
         whole(settings, "num_train_timesteps", 1000),
         number(settings, "beta_start", 0.0015),
         number(settings, "beta_end", 0.0205),
+        _known(settings, ("prediction_type",), PREDICTIONS, "epsilon"),
         spacing="leading",
     )
 
 
-def _grid(
-    settings: Mapping[str, Any], autoencoder: AutoencoderSpec, *, published_affine: bool
-) -> Grid:
-    origin = PUBLISHED_ORIGIN_MM if published_affine else ORIGIN_MM
-    rows = [[0.0] * 3 + [value] for value in origin]
+def _known(
+    settings: Mapping[str, Any],
+    names: tuple[str, ...],
+    known: Mapping[str, str],
+    default: str,
+) -> str:
+    """Our word for what a config says under one of `names`; expressions are none."""
+    given = next((settings[n] for n in names if n in settings), default)
+    if not isinstance(given, str) or given.startswith(("$", "@", "%")):
+        given = default
+    if given not in known:
+        raise EngineError(
+            f"The bundle's config says {names[0]} = {given!r}; known are "
+            f"{', '.join(known)}. Import a bundle with one of these."
+        )
+    return known[given]
+
+
+def _grid(settings: Mapping[str, Any], autoencoder: AutoencoderSpec) -> Grid:
+    rows = [[0.0] * 3 + [value] for value in ORIGIN_MM]
     for axis, step in enumerate((-1.0, 1.0, 1.0)):
         rows[axis][axis] = step
     affine = (*(tuple(row) for row in rows), (0.0, 0.0, 0.0, 1.0))
     return Grid(latent_to_shape(settings, autoencoder.factor, SHAPE), affine)
+
+
+LARGEST = 1024
+"""Voxels along an axis that a config is believed."""
 
 
 def latent_to_shape(
@@ -181,6 +226,6 @@ def latent_to_shape(
     if not isinstance(latent, list) or len(latent) < 3:
         return default
     i, j, k = latent[-3:]
-    if not all(isinstance(n, int) and n > 0 for n in (i, j, k)):
+    if not all(type(n) is int and 0 < n * factor <= LARGEST for n in (i, j, k)):
         return default
     return (i * factor, j * factor, k * factor)

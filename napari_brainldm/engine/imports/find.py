@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +26,26 @@ from napari_brainldm.engine.volume import mni_grid
 if TYPE_CHECKING:
     from torch import Tensor
 
+AT_ONCE = 2**24
+"""Bytes read at once."""
+
+UNRECOGNISED = "By their MD5, these are not the published files."
+
 NEEDED = (
     "Needed is a MONAI brain LDM bundle (its autoencoder and diffusion model), LDAE's "
     "autoencoder, encoder and decoder, one autoencoder, or a checkpoint of an LDAE "
     "training."
 )
 
-LATENT_GRID_MM = 1.0
+MEAN, STD = "the mean of semantic codes", "the SD of semantic codes"
+
+LONE_GRID_MM = 1.0
 """Of a lone autoencoder, which nobody tells the grid of."""
+
+LONE_NOTE = (
+    "Nothing says the grid and the intensities of this autoencoder: 1 mm in MNI space "
+    "and minimum to maximum are guesses."
+)
 
 
 def is_foreign(path: Path) -> bool:
@@ -39,7 +53,7 @@ def is_foreign(path: Path) -> bool:
     return path.is_dir() or path.suffix in FOREIGN
 
 
-def find(source: Path, *, published_affine: bool = False) -> Found:
+def find(source: Path) -> Found:
     """Understand the weights at `source`, a folder or one of the files in it.
 
     Nothing is copied yet: tensors stay on the disk until they are written.
@@ -52,7 +66,7 @@ def find(source: Path, *, published_affine: bool = False) -> Found:
     if not source.exists():
         raise EngineError(f"There is no {source}. Choose an existing file or folder.")
     try:
-        return _found(source, published_affine=published_affine)
+        return _found(source)
     except (LookupError, ArithmeticError, AttributeError) as error:
         raise EngineError(
             f"The weights in {source.name} look like those of a public model, but "
@@ -60,7 +74,7 @@ def find(source: Path, *, published_affine: bool = False) -> Found:
         ) from error
 
 
-def _found(source: Path, *, published_affine: bool) -> Found:
+def _found(source: Path) -> Found:
     given = {}
     if source.is_file():
         own = read_weights(source)
@@ -71,8 +85,25 @@ def _found(source: Path, *, published_affine: bool) -> Found:
         if not given.keys() & {*parts.SIGNS, parts.PROBE}:
             raise _unknown(own)
     folder = source if source.is_dir() else source.parent
-    files = _by_part(weight_files(folder), folder, given)
-    return _complete(files, _settings(files), folder, published_affine=published_affine)
+    beside = _beside(folder, given)
+    trainings = [] if given else [w for w in beside if _is_training(w)]
+    if len(trainings) == 1:
+        found = _training(trainings[0])
+        assert found is not None
+        return found
+    files = _by_part(beside, folder, given)
+    return _complete(files, _settings(files), folder)
+
+
+def _beside(folder: Path, given: Mapping[str, Weights]) -> list[Weights]:
+    """What can be read in `folder`; files that are no weights are no one's fault."""
+    taken = [weights.path for weights in given.values()]
+    found = []
+    for path in weight_files(folder):
+        if path not in taken:
+            with contextlib.suppress(EngineError):
+                found.append(read_weights(path))
+    return found
 
 
 def _part(weights: Weights) -> str:
@@ -88,21 +119,19 @@ def _unknown(weights: Weights) -> EngineError:
 
 
 def _by_part(
-    files: list[Path], folder: Path, given: dict[str, Weights]
+    beside: list[Weights], folder: Path, given: Mapping[str, Weights]
 ) -> dict[str, Weights]:
-    """The files of weights in `folder` by what they are; `given` comes first."""
+    """The weights in `folder` by what they are; `given` comes first."""
     found = dict(given)
-    for path in files:
-        if any(path == weights.path for weights in given.values()):
-            continue
-        weights = read_weights(path)
+    for weights in beside:
         name = _part(weights) or _statistic(weights)
         if not name or name in given:
             continue
         if name in found:
             raise EngineError(
                 f"{folder.name} holds {name} twice, in {found[name].path.name} and "
-                f"{path.name}. Keep one of them there, or choose a file that is alone."
+                f"{weights.path.name}. Keep one of them there, or choose a file that "
+                "is alone."
             )
         found[name] = weights
     return found
@@ -110,12 +139,13 @@ def _by_part(
 
 def _statistic(weights: Weights) -> str:
     """What a lone tensor is: mean or std of codes, which their names tell apart."""
-    if weights.lone is None or weights.lone.dim() != 1:
+    lone = weights.lone
+    if lone is None or lone.numel() != max(lone.shape, default=0):
         return ""
     name = weights.path.stem.lower()
-    if "std" in name and bool((weights.lone > 0).all()):
-        return "std"
-    return "mean" if "mean" in name else ""
+    if "std" in name and bool((lone > 0).all()):
+        return STD
+    return MEAN if "mean" in name else ""
 
 
 def _settings(files: Mapping[str, Weights]) -> dict[str, Any]:
@@ -129,8 +159,6 @@ def _complete(
     files: Mapping[str, Weights],
     settings: Mapping[str, Any],
     folder: Path,
-    *,
-    published_affine: bool,
 ) -> Found:
     coder, unet = files.get(parts.AUTOENCODER), files.get(parts.UNET)
     branches = files.get(parts.TWO_BRANCHES)
@@ -145,9 +173,7 @@ def _complete(
         found_there = f"{words}, but no autoencoder" if words else "no known weights"
         raise EngineError(f"In {folder.name} there is {found_there}. {NEEDED}")
     if unet is not None:
-        found = brain_ldm.assembled(
-            coder.tensors, unet.tensors, settings, published_affine=published_affine
-        )
+        found = brain_ldm.assembled(coder.tensors, unet.tensors, settings)
     elif branches is not None:
         found = ldae.assembled(_networks(files, coder, branches), settings)
     else:
@@ -159,7 +185,7 @@ def _networks(
     files: Mapping[str, Weights], coder: Weights, branches: Weights
 ) -> ldae.Networks:
     encoder, probe = files.get(parts.ENCODER), files.get(parts.PROBE)
-    mean, std = (files[n].lone if n in files else None for n in ("mean", "std"))
+    mean, std = (files[n].lone if n in files else None for n in (MEAN, STD))
     return ldae.Networks(
         coder.tensors,
         branches.tensors,
@@ -176,10 +202,12 @@ def _alone(coder: Weights, settings: Mapping[str, Any]) -> Found:
     card = Card(
         kind="autoencoder",
         name=f"Autoencoder of {coder.path.name}",
-        grid=mni_grid(LATENT_GRID_MM),
+        grid=mni_grid(LONE_GRID_MM),
         autoencoder=parts.autoencoder_spec(coder.tensors, arguments),
         intensity=Intensity(scaling="minmax", stripped=False),
-        provenance=Provenance(command="brainldm import", citation="", licence=""),
+        provenance=Provenance(
+            command="brainldm import", citation="", licence="", notes=(LONE_NOTE,)
+        ),
     )
     tensors = parts.autoencoder_keys(coder.tensors)
     words = "No licence lies beside these weights; ask whoever made them."
@@ -192,7 +220,7 @@ def _alone(coder: Weights, settings: Mapping[str, Any]) -> Found:
 
 def _training(weights: Weights) -> Found | None:
     """An LDAE from a checkpoint of its training; None of any other file."""
-    if not any(key.startswith("vae.") for key in weights.tensors):
+    if not _is_training(weights):
         return None
     autoencoder = _under(weights.tensors, "vae.")
     for names in (("ema_decoder.", "ema_encoder."), ("decoder.", "encoder.")):
@@ -208,10 +236,14 @@ def _training(weights: Weights) -> Found | None:
     raise _unknown(weights)
 
 
+def _is_training(weights: Weights) -> bool:
+    return any(key.startswith("vae.") for key in weights.tensors)
+
+
 def _told(found: Found, weights: Weights, prefix: str) -> Found:
     which = "averaged (EMA)" if prefix.startswith("ema_") else "last, not averaged"
     words = f"Training checkpoint {weights.path.name}: the {which} weights were taken."
-    return Found(found.card, found.tensors, found.terms, (words,))
+    return replace(found, told=(words, *found.told))
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -221,21 +253,24 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _with_words(found: Found, files: Mapping[str, Weights]) -> Found:
     told = tuple(f"{w.path.name}: {part}." for part, w in files.items())
-    return Found(found.card, found.tensors, found.terms, told)
+    return replace(found, told=(*told, *found.told))
 
 
-def recognised(source: Path) -> tuple[str, ...]:
-    """Which files at `source` are published ones, by their MD5; reads them whole."""
-    folder = source if source.is_dir() else source.parent
+def recognise(found: Found, source: Path) -> Generator[int, None, tuple[str, ...]]:
+    """Which files of a brain LDM at `source` are the published ones, by their MD5.
+
+    Reads them whole; yields the bytes read of each file after every part of it.
+    """
+    if found.card.kind != "brain-ldm":
+        return ()  # no MD5 of other weights was published
     words = []
-    for path in weight_files(folder):
+    for path in weight_files(source if source.is_dir() else source.parent):
+        digest, read = hashlib.md5(usedforsecurity=False), 0
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, _md5)
+            while part := file.read(AT_ONCE):
+                digest.update(part)
+                read += len(part)
+                yield read
         name = brain_ldm.MD5.get(digest.hexdigest())
-        if name is not None:
-            words.append(f"{path.name} is {name}, by its MD5.")
-    return tuple(words)
-
-
-def _md5() -> Any:
-    return hashlib.md5(usedforsecurity=False)
+        words += [] if name is None else [f"{path.name} is {name}, by its MD5."]
+    return tuple(words) or (UNRECOGNISED,)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,11 +22,16 @@ from napari_brainldm.engine.card import (
     ScheduleSpec,
 )
 from napari_brainldm.engine.imports import parts
-from napari_brainldm.engine.imports.brain_ldm import latent_to_shape
+from napari_brainldm.engine.imports.brain_ldm import check_latents, latent_to_shape
 from napari_brainldm.engine.imports.found import Found, Terms
 from napari_brainldm.engine.imports.source import number, section, whole
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import Grid
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 
 SHAPE, VOXEL_MM = (128, 160, 128), 1.5
 TEMPLATE_SHAPE = (122, 146, 122)
@@ -35,6 +40,19 @@ TEMPLATE_ORIGIN_MM = (90.0, -126.0, -72.0)
 
 LATENT_SCALE = 0.8730
 """1 / SD of the latents, a constant in the published code."""
+
+CLAMP_NOTE = (
+    "Predicted latents are clamped to -1..1, as in the published code: inverted noise "
+    "is then far from Gaussian, and good reconstructions say little of the model."
+)
+OTHER_NOTE = (
+    "Of the layout of the public LDAE, but of other sizes, so it is not known what it "
+    "was trained on."
+)
+NO_DIRECTION = (
+    "No direction towards Alzheimer's disease: that needs the classifier, the mean and "
+    "the SD of the codes beside the weights."
+)
 
 TERMS = Terms(
     "LDAE (Lozupone et al. 2025)",
@@ -73,12 +91,18 @@ def assembled(networks: Networks, settings: Mapping[str, Any]) -> Found:
     encoder = None
     if networks.encoder is not None:
         encoder = parts.encoder_spec(networks.encoder, section(settings, "enc_args"))
+    check_latents(coder.latent_channels, denoiser.latent_channels)
     _check_fit(denoiser.code_size, 0 if encoder is None else encoder.code_size)
+    grid = _grid(settings, coder.factor)
+    _check_slices(encoder, grid)
     directions, moves = _alzheimer(networks, denoiser.code_size)
+    published = coder == AutoencoderSpec() and replace(denoiser, code_size=768) == (
+        GradientEstimatorSpec()
+    )
     card = Card(
         kind="ldae",
-        name="LDAE (Lozupone 2025, ADNI)",
-        grid=_grid(settings, coder.factor),
+        name="LDAE (Lozupone 2025, ADNI)" if published else "LDAE",
+        grid=grid,
         autoencoder=coder,
         denoiser=denoiser,
         encoder=encoder,
@@ -87,16 +111,26 @@ def assembled(networks: Networks, settings: Mapping[str, Any]) -> Found:
         directions=directions,
         intensity=Intensity(scaling="minmax"),
         registration="nonlinear",
-        provenance=Provenance(
-            trained_on="T1w scans of ADNI (says the paper), N4, skull-stripped, warped "
-            "onto the MNI template, 1.5 mm, intensities 0 to 1 by minimum and maximum",
-            command="brainldm import",
-            citation="Lozupone et al. 2025, https://arxiv.org/abs/2504.08635",
-            licence="Non-profit research only (LDAE); ADNI data use agreement",
-            intended_use="Non-profit research on Alzheimer's disease.",
-        ),
+        provenance=_provenance(published),
     )
-    return Found(card, _renamed(networks) | moves, TERMS)
+    told = () if directions or encoder is None else (NO_DIRECTION,)
+    return Found(card, _renamed(networks) | moves, TERMS, told)
+
+
+def _provenance(published: bool) -> Provenance:
+    return Provenance(
+        trained_on="T1w scans of ADNI (says the paper), N4, skull-stripped, warped "
+        "onto the MNI template, 1.5 mm, intensities 0 to 1 by minimum and maximum"
+        if published
+        else "",
+        command="brainldm import",
+        citation="Lozupone et al. 2025, https://arxiv.org/abs/2504.08635",
+        licence="Non-profit research only (LDAE); ADNI data use agreement"
+        if published
+        else "Non-profit research only (LDAE)",
+        intended_use="Non-profit research on Alzheimer's disease.",
+        notes=(CLAMP_NOTE,) if published else (OTHER_NOTE, CLAMP_NOTE),
+    )
 
 
 def _denoiser_settings(
@@ -112,6 +146,14 @@ def _renamed(networks: Networks) -> dict[str, Tensor]:
     tensors |= {f"denoiser.{k}": v for k, v in networks.denoiser.items()}
     encoder = parts.encoder_keys(networks.encoder or {})
     return tensors | {f"encoder.{k}": v for k, v in encoder.items()}
+
+
+def _check_slices(encoder: SemanticEncoderSpec | None, grid: Grid) -> None:
+    if encoder is not None and grid.shape[2] > encoder.slices:
+        raise EngineError(
+            f"The pictures have {grid.shape[2]} axial slices, the semantic encoder "
+            f"knows {encoder.slices}. Correct latent_shape in the config beside it."
+        )
 
 
 def _check_fit(wanted: int, given: int) -> None:
@@ -139,6 +181,7 @@ def _alzheimer(
     mean, std = networks.mean, networks.std
     if not networks.probe or mean is None or std is None:
         return (), {}
+    mean, std = mean.flatten(), std.flatten()
     weight = -networks.probe["weight"].float().flatten()
     if weight.numel() != size or mean.numel() != size or std.numel() != size:
         raise EngineError(

@@ -46,7 +46,7 @@ def part_of(tensors: Tensors) -> str:
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     row = shapes.get("weight", ())
     if shapes.keys() == {"weight", "bias"} and len(row) == 2 and row[0] == 1:
-        return PROBE
+        return PROBE if shapes["bias"] in ((), (1,)) else ""
     return ""
 
 
@@ -124,10 +124,11 @@ def _head_channels(
     given: Any, channels: tuple[int, ...], attention: tuple[bool, ...]
 ) -> tuple[int, ...]:
     """Per level; without a config one head each, as published."""
-    if isinstance(given, list) and len(given) == len(channels):
-        return tuple(int(n) for n in given)
     if isinstance(given, int) and given > 0:
-        return (given,) * len(channels)
+        given = [given] * len(channels)
+    whole_ = isinstance(given, list) and all(type(n) is int for n in given)
+    if whole_ and len(given) == len(channels):
+        return tuple(given)
     return tuple(n if on else 0 for n, on in zip(channels, attention, strict=True))
 
 

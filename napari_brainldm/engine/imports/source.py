@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,18 @@ CONFIGS = ("config.json", "configs/inference.json")
 
 STARTS = (b"PK", b"\x80")
 """First bytes of torch's files, since 2020 and before."""
+
+DAMAGED = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
+"""What torch raises when the bytes of a file are not what they say."""
 
 WRAPPERS = ("module.", "_orig_mod.")
 """Put before every key by torch's own wrappers of networks."""
@@ -74,10 +87,10 @@ def read_weights(path: Path) -> Weights:
     except pickle.UnpicklingError as error:
         raise EngineError(
             f"{path.name} holds more than weights, and such a file can run programs "
-            f"when it is opened, so it was left closed ({_first_line(error)}). Save "
-            "its state_dict alone and import that."
+            "when it is opened, so it was left closed. Save its state_dict alone and "
+            "import that."
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except DAMAGED as error:
         raise EngineError(
             f"{path.name} cannot be read as weights that torch saved "
             f"({_first_line(error)}). Download or copy it again."
@@ -87,8 +100,7 @@ def read_weights(path: Path) -> Weights:
 
 def _loaded(path: Path) -> Any:
     with warnings.catch_warnings():
-        # of pickles newer than torch's own: what it cannot read, it refuses
-        warnings.filterwarnings("ignore", "Detected pickle protocol")
+        warnings.simplefilter("ignore")  # what torch cannot read, it refuses
         return _mapped(path)
 
 
@@ -115,24 +127,31 @@ def _sorted_out(path: Path, found: Any) -> Weights:
         )
     settings = found.get("hyper_parameters", {})
     state = found.get("state_dict", found)
-    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    tensors = _plain(path, state)
     if not tensors:
         raise EngineError(
             f"{path.name} holds no weights. Choose a file with a network's state_dict."
         )
-    return Weights(
-        path, _unwrapped(tensors), settings=settings if _is_plain(settings) else {}
-    )
+    usable = settings if isinstance(settings, Mapping) else {}
+    return Weights(path, _unwrapped(tensors), settings=usable)
 
 
-def _is_plain(settings: Any) -> bool:
-    return isinstance(settings, Mapping)
+def _plain(path: Path, state: Any) -> dict[str, Tensor]:
+    """The tensors of a state_dict, without what a training left on them."""
+    held = state.items() if isinstance(state, Mapping) else ()
+    found = {str(k): v.detach() for k, v in held if isinstance(v, Tensor)}
+    if any(v.layout != torch.strided or v.is_quantized for v in found.values()):
+        raise EngineError(
+            f"{path.name} holds sparse or quantised weights. Save them as plain ones."
+        )
+    return found
 
 
 def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if all(key.startswith(wrapper) for key in tensors):
-            tensors = {key[len(wrapper) :]: v for key, v in tensors.items()}
+            bare = {key[len(wrapper) :]: v for key, v in tensors.items()}
+            return _unwrapped(bare)
     return tensors
 
 
@@ -146,7 +165,7 @@ def settings_near(path: Path) -> dict[str, Any]:
     for place in _config_places(path.parent):
         try:
             plain = json.loads(place.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(plain, dict):
             found = plain | found
@@ -163,14 +182,15 @@ def _config_places(folder: Path) -> Iterator[Path]:
 def number(settings: Mapping[str, Any], name: str, default: float) -> float:
     """The number `name` of `settings`; `default` where it is absent or no number."""
     value = settings.get(name)
-    usable = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if usable and value is not None else default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    return float(value) if math.isfinite(value) else default
 
 
 def whole(settings: Mapping[str, Any], name: str, default: int) -> int:
-    """As `number`, an integer."""
+    """As `number`, an integer above 0."""
     value = number(settings, name, default)
-    return int(value) if value == int(value) else default
+    return int(value) if value == int(value) and value > 0 else default
 
 
 def section(settings: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

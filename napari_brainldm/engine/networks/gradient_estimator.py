@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_brainldm.engine.networks.prior import GaussianPrior, PriorSpec
+
 
 @dataclass(frozen=True)
 class GradientEstimatorSpec:
@@ -40,6 +42,9 @@ class GradientEstimatorSpec:
         Whether queries, keys and values are told apart before the heads are.
     dropout
         In training.
+    prior
+        Of what the first branch corrects, see `networks.prior`; None for a network
+        that predicts by itself, as the published one.
     """
 
     channels: tuple[int, ...] = (256, 512, 768)
@@ -53,6 +58,7 @@ class GradientEstimatorSpec:
     head_channels: int = 0
     split_first: bool = False
     dropout: float = 0.1
+    prior: PriorSpec | None = None
 
     @property
     def condition_size(self) -> int:
@@ -87,6 +93,9 @@ class GradientEstimator(nn.Module):
         self.middle_block = _middle(spec, coded=False)
         self.output_blocks = _way_up(spec, widths, coded=False)
         self.out = _last(spec)
+        self.prior: GaussianPrior | None = None
+        if spec.prior is not None:
+            self.prior = spec.prior.build(spec.latent_channels, 0)
         if spec.code_size:
             self.label_emb = nn.Linear(spec.code_size, 4 * base)
             self.shift_middle_block = _middle(spec, coded=True)
@@ -97,7 +106,7 @@ class GradientEstimator(nn.Module):
         """The unconditional prediction alone; `code` is not looked at."""
         time = self._time(t, x)
         features, skips = self._down(x, time)
-        return self._up("", features, skips, time, None)
+        return self._plain(x, t, (features, skips, time))
 
     def both(self, x: Tensor, t: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         """The unconditional prediction and the gradient of `code` (B, E)."""
@@ -105,9 +114,16 @@ class GradientEstimator(nn.Module):
         features, skips = self._down(x, time)
         meaning = self.label_emb(code.to(time).expand(len(x), -1))
         return (
-            self._up("", features, skips, time, None),
+            self._plain(x, t, (features, skips, time)),
             self._up("shift_", features, skips, time, meaning),
         )
+
+    def _plain(
+        self, x: Tensor, t: Tensor, seen: tuple[Tensor, list[Tensor], Tensor]
+    ) -> Tensor:
+        """The first branch, from what the encoder saw."""
+        out = self._up("", *seen, None)
+        return out if self.prior is None else out + self.prior(x, t, None)
 
     def _time(self, t: Tensor, x: Tensor) -> Tensor:
         waves = sinusoids(t.expand(len(x)), self.spec.channels[0]).to(x)

@@ -10,9 +10,34 @@ conditions move it.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class PriorSpec:
+    """Sizes of a Gaussian prior.
+
+    Attributes
+    ----------
+    rank
+        Directions with variances of their own.
+    grid
+        (i, j, k) of the latents.
+    steps
+        Timesteps of the schedule.
+    """
+
+    rank: int
+    grid: tuple[int, int, int]
+    steps: int = 1000
+
+    def build(self, latent_channels: int, condition_size: int) -> GaussianPrior:
+        """The prior before it is fitted."""
+        shape = (latent_channels, *self.grid)
+        return GaussianPrior(shape, condition_size, self.rank, self.steps)
 
 
 class GaussianPrior(nn.Module):

@@ -13,26 +13,7 @@ import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
 
-from napari_brainldm.engine.networks.prior import GaussianPrior
-
-
-@dataclass(frozen=True)
-class PriorSpec:
-    """Sizes of a Gaussian prior.
-
-    Attributes
-    ----------
-    rank
-        Directions with variances of their own.
-    grid
-        (i, j, k) of the latents.
-    steps
-        Timesteps of the schedule.
-    """
-
-    rank: int
-    grid: tuple[int, int, int]
-    steps: int = 1000
+from napari_brainldm.engine.networks.prior import GaussianPrior, PriorSpec
 
 
 @dataclass(frozen=True)
@@ -104,10 +85,7 @@ class HybridUNet(nn.Module):
         )
         self.prior: GaussianPrior | None = None
         if spec.prior is not None:
-            shape = (spec.latent_channels, *spec.prior.grid)
-            self.prior = GaussianPrior(
-                shape, spec.condition_size, spec.prior.rank, spec.prior.steps
-            )
+            self.prior = spec.prior.build(spec.latent_channels, spec.condition_size)
 
     def forward(self, x: Tensor, t: Tensor, conditions: Tensor | None = None) -> Tensor:
         """Predict from x (B, C, i, j, k) at timesteps t (B,) under `conditions` (B, n).

@@ -1,0 +1,184 @@
+"""Stage ldae: a code explains what the frozen denoiser leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_brainldm.engine import diffusion
+from napari_brainldm.engine.card import Card, ScheduleSpec
+from napari_brainldm.engine.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
+from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
+from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.renderer import Renderer, finish
+from napari_brainldm.engine.request import (
+    Conditions,
+    EngineError,
+    Request,
+    Sampler,
+    Scan,
+)
+from napari_brainldm.engine.volume import Volume
+from tests.trainer import toys
+from trainer.config import LdaeConfig, LdmConfig
+from trainer.loop import train, trained
+from trainer.stages import representation
+from trainer.stages.ldae import NEW, LdaeStage
+from trainer.stages.ldm import LdmStage
+
+EDGE = 32  # pixels of a slice, the least that the encoder can halve so often
+BRANCHES = GradientEstimatorSpec(
+    (8, 16), (False, True), 1, 4, strides=(2, 2, 2), dropout=0.0
+)
+ENCODER = SemanticEncoderSpec((4, 4, 8, 16), (1, 1, 1, 1), EDGE, 2, 0.0)
+SCHEDULE = ScheduleSpec(prediction="v")
+LOOP = replace(toys.LOOP, steps=60, batch=4, learning_rate=3e-3, log_every=60)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    return toys.pictures(6, EDGE)
+
+
+@pytest.fixture(scope="module")
+def autoencoder() -> Checkpoint:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = toys.SPEC.build().state_dict()
+    card = Card("autoencoder", "Toy", toys.grid(EDGE), toys.SPEC)
+    return Checkpoint(card, {f"autoencoder.{k}": v for k, v in weights.items()})
+
+
+@pytest.fixture(scope="module")
+def latents(autoencoder: Checkpoint, pictures: np.ndarray) -> np.ndarray:
+    renderer = Renderer(autoencoder, "cpu", "float32")
+    return np.stack([renderer.latent_of(p.astype(np.float32)) for p in pictures])
+
+
+@pytest.fixture(scope="module")
+def pretrained(autoencoder: Checkpoint, latents: np.ndarray) -> Checkpoint:
+    """An unconditional denoiser, trained for no step; its prior is fitted."""
+    config = LdmConfig(BRANCHES, SCHEDULE, LOOP, centred=True, prior_rank=3)
+    none = [Conditions()] * 6
+    stage = LdmStage(config, autoencoder, (latents, none), (latents[:2], none[:2]))
+    return stage.finish(stage.players[0].network.state_dict())
+
+
+def ldae_stage(
+    pretrained: Checkpoint, pictures: np.ndarray, latents: np.ndarray
+) -> LdaeStage:
+    data = pictures, latents
+    unseen = pictures[:2], latents[:2]
+    mirrored = latents[:, :, ::-1].copy()
+    return LdaeStage(LdaeConfig(ENCODER, LOOP), pretrained, data, unseen, mirrored)
+
+
+def test_the_unconditional_denoiser_is_an_ldae_without_a_code(
+    pretrained: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "ldm.safetensors"
+    save_checkpoint(pretrained, path)
+    found = load_checkpoint(path)
+    assert found.card.kind == "ldae"
+    assert found.card.denoiser == pretrained.card.denoiser
+    assert found.card.denoiser.code_size == 0
+    picture = finish(Renderer(found, "cpu", "float32").render(Request()))
+    assert picture.data.shape == (EDGE, EDGE, EDGE)
+
+
+def test_covariates_have_no_place_in_it(
+    autoencoder: Checkpoint, latents: np.ndarray
+) -> None:
+    known = replace(autoencoder, card=replace(autoencoder.card, vocabulary=(toys.AGE,)))
+    with pytest.raises(EngineError, match="knows no conditions"):
+        LdmStage(LdmConfig(BRANCHES), known, (latents, []), (latents, []))
+
+
+def test_another_denoiser_is_refused(
+    pretrained: Checkpoint, pictures: np.ndarray, latents: np.ndarray
+) -> None:
+    card = replace(pretrained.card, denoiser=UNetSpec())
+    with pytest.raises(EngineError, match="no denoiser of LDAE's kind"):
+        ldae_stage(replace(pretrained, card=card), pictures, latents)
+
+
+def test_it_begins_without_a_gradient(
+    pretrained: Checkpoint, pictures: np.ndarray, latents: np.ndarray
+) -> None:
+    stage = ldae_stage(pretrained, pictures, latents)
+    weights = stage.players[0].network.state_dict()
+    assert stage.held_out(weights)["held_out_explained"] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_code_learns_to_explain_and_nothing_else_moves(
+    pretrained: Checkpoint, pictures: np.ndarray, latents: np.ndarray, tmp_path: Path
+) -> None:
+    stage = ldae_stage(pretrained, pictures, latents)
+    state = tmp_path / "ldae.state"
+    (report,) = train(stage, LOOP, state, resume=False, device="cpu")
+    assert report.figures["held_out_explained"] > 0.1
+    assert report.pictures["picture_autoencoder_code"].shape[0] > 0
+    found = trained(stage, state)
+    before = pretrained.tensors
+    for name, value in found.tensors.items():
+        if name in before and not name.startswith("denoiser.shift_"):
+            assert torch.equal(value, before[name]), name
+    new = [
+        k for k in found.tensors if k.startswith(tuple(f"denoiser.{n}" for n in NEW))
+    ]
+    assert new and any(k.startswith("encoder.") for k in found.tensors)
+
+
+def test_what_is_trained_renders_a_scan(
+    pretrained: Checkpoint, pictures: np.ndarray, latents: np.ndarray, tmp_path: Path
+) -> None:
+    stage = ldae_stage(pretrained, pictures, latents)
+    path = tmp_path / "ldae.safetensors"
+    save_checkpoint(stage.finish(stage.players[0].network.state_dict()), path)
+    found = load_checkpoint(path)
+    # as its own grid says: a picture that lies there is taken as prepared
+    card = replace(found.card, registration="nonlinear")
+    renderer = Renderer(replace(found, card=card), "cpu", "float32")
+    scan = Volume(pictures[0].astype(np.float32), found.card.grid.matrix)
+    own = Scan(renderer.admit(scan))
+    direct = renderer.rebuild(renderer.conformed(scan.digest).volume.data)
+    errors = []
+    for steps in (10, 40):
+        request = Request(origin=own, sampler=Sampler("ddim", steps))
+        rebuilt = finish(renderer.render(request)).data
+        errors.append(float(np.abs(rebuilt - direct).mean()))
+    # there and back by Euler's method: four times the steps, about a quarter the error
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_a_mirrored_sample_is_the_mirrored_picture(
+    pretrained: Checkpoint, pictures: np.ndarray, latents: np.ndarray
+) -> None:
+    stage = ldae_stage(pretrained, pictures, latents)
+    assert stage.count == 12
+    assert torch.equal(stage.picture(2).flip(1), stage.picture(8))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "sample"])
+def test_a_gradient_that_says_the_rest_leaves_no_noise(prediction: str) -> None:
+    """G = (eps predicted - eps) / sqrt(1 - abar) makes up for a wrong prediction."""
+    generator = torch.Generator().manual_seed(0)
+    x0, eps, wrong = (torch.randn((2, 1, 2, 2, 2), generator=generator) for _ in "abc")
+    sigma = torch.tensor([0.3, 5.0]).view(-1, 1, 1, 1, 1)
+    told = x0 + sigma * eps - sigma * wrong  # x0 if the noise were `wrong`
+    out = diffusion.target(prediction, told, wrong, sigma)
+    gradient = (wrong - eps) * torch.sqrt(1 + sigma**2) / sigma
+    truth = x0, eps
+    with_gradient = representation.noise_left(prediction, (out, gradient), truth, sigma)
+    assert float(with_gradient.abs().max()) < 1e-8
+    alone = representation.noise_left(prediction, (out, 0 * gradient), truth, sigma)
+    torch.testing.assert_close(alone, (eps - wrong) ** 2, atol=1e-5, rtol=1e-4)
