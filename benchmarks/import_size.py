@@ -4,9 +4,9 @@
 
 Writes random weights in the published layouts (bundle 2.2 GB, LDAE 3.5 GB) into a
 temporary folder, imports them with `brainldm import` in a process of its own, once to
-the end and once stopped while it writes, and then takes one denoising step and decodes. It
-says what time and memory these take, not what the pictures show. `--quick` leaves the
-LDAE and the picture out.
+the end and once stopped while it writes, and then takes one denoising step and decodes.
+It says what time and memory these take, not what the pictures show. `--quick` leaves
+the LDAE and the picture out.
 """
 
 from __future__ import annotations
