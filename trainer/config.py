@@ -230,6 +230,65 @@ class LdaeConfig:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What a direction in the space of semantic codes is to mean.
+
+    Attributes
+    ----------
+    name, title, description
+        As the card shows them.
+    column
+        Column of participants.tsv (or sessions.tsv, which goes first).
+    positive, negative
+        Of a column of categories: the direction leads from `negative` to `positive`,
+        scans of other categories are left out. Empty for a column of numbers.
+    """
+
+    name: str
+    title: str
+    column: str
+    description: str = ""
+    positive: str = ""
+    negative: str = ""
+
+
+@dataclass(frozen=True)
+class DirectionsConfig:
+    """Stage directions: linear probes on frozen semantic codes.
+
+    Attributes
+    ----------
+    hold
+        Names of targets that the held variants of the others leave as they are.
+    along
+        "weight": along the probe's weights, as in the paper; "pattern": as codes
+        differ where the probe's value does.
+    draws
+        Bootstrap draws of the intervals.
+    """
+
+    targets: tuple[Target, ...] = ()
+    hold: tuple[str, ...] = ()
+    along: str = "weight"
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.along not in ("weight", "pattern"):
+            raise EngineError(
+                f"directions.along is {self.along!r}; known are 'weight' and "
+                "'pattern'. Choose one of these."
+            )
+        names = {target.name for target in self.targets}
+        for name in self.hold:
+            if name not in names:
+                raise EngineError(
+                    f"directions.hold names {name!r}, which is no target. Targets are "
+                    f"{', '.join(sorted(names)) or 'none'}. Correct the config."
+                )
+
+
+@dataclass(frozen=True)
 class PreviewConfig:
     """Stage preview_decoder: a cheap copy of the decoder for live pictures."""
 
@@ -248,6 +307,7 @@ class RunConfig:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     ldm: LdmConfig = field(default_factory=LdmConfig)
     ldae: LdaeConfig = field(default_factory=LdaeConfig)
+    directions: DirectionsConfig = field(default_factory=DirectionsConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     preview_decoder: PreviewConfig = field(default_factory=PreviewConfig)
 

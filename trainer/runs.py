@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_brainldm.engine.card import Card, Provenance
 from napari_brainldm.engine.checkpoint import (
     Checkpoint,
@@ -32,6 +34,7 @@ from trainer.data.vocabulary import conditions, vocabulary
 from trainer.log import RunLog, duration
 from trainer.loop import Stage, train, trained
 from trainer.stages.autoencoder import AutoencoderStage
+from trainer.stages.directions import encode, with_directions
 from trainer.stages.ldae import LdaeStage
 from trainer.stages.ldm import LdmStage
 from trainer.stages.preview_decoder import PreviewStage
@@ -40,7 +43,7 @@ from trainer.stages.segmenter import SegmenterStage
 if TYPE_CHECKING:
     from trainer.config import LoopConfig, RunConfig
 
-STAGES = ("segmenter", "autoencoder", "ldm", "ldae", "preview_decoder")
+STAGES = ("segmenter", "autoencoder", "ldm", "ldae", "directions", "preview_decoder")
 MODEL = STAGES[1:]  # the stages whose checkpoints make pictures
 
 
@@ -48,6 +51,9 @@ def train_stage(
     config: RunConfig, stage: str, resume: bool, device: str, workers: int
 ) -> Iterator[str]:
     """Prepare the data, train `stage` and save its checkpoint into the run's folder."""
+    if stage == "directions":
+        yield from _directions(config, workers)
+        return
     if stage == "segmenter":
         running, loop = _segmenter(config)
     else:
@@ -237,6 +243,24 @@ def _ldae(
         mirrored,
     )
     return stage, config.ldae.loop
+
+
+def _directions(config: RunConfig, workers: int) -> Iterator[str]:
+    """Fit the probes: seconds, and nothing to resume."""
+    dataset = read_dataset(config.data)
+    yield from _prepare(config, dataset, workers)
+    checkpoint = load_checkpoint(stage_path(config, "ldae"))
+    parts = []
+    for entries in (dataset.train, dataset.held_out):
+        codes = list(encode(checkpoint, pictures_of(config, entries)))
+        parts.append((np.concatenate(codes), [dict(e.row) for e in entries]))
+        yield f"Encoded {len(entries)} pictures"
+    found = with_directions(config.directions, checkpoint, parts[0], parts[1])
+    for direction in found.card.directions:
+        told = "  ".join(f"{name} {value:.4g}" for name, value in direction.figures)
+        yield f"{direction.name}: {told}"
+    path = stage_path(config, "directions")
+    yield f"Saved {path} (sha256 {save_checkpoint(found, path)})"
 
 
 def _preview_decoder(

@@ -21,12 +21,13 @@ MISSING = ("", "n/a", "nan", "NaN", "NA")
 
 @dataclass(frozen=True)
 class Entry:
-    """One T1w scan and the covariates of its subject at that visit."""
+    """One T1w scan, its covariates, and all that the tables say of that visit."""
 
     subject: str
     session: str
     path: Path
     covariates: tuple[tuple[str, Value], ...]
+    row: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _entry(
     config: DataConfig, scan: _Scan, row: Mapping[str, str], head: float
 ) -> Entry:
     values = tuple((c.name, _value(c, row, head)) for c in config.covariates)
-    return Entry(scan.subject, scan.session, scan.path, values)
+    return Entry(scan.subject, scan.session, scan.path, values, tuple(row.items()))
 
 
 def _value(column: Column, row: Mapping[str, str], head: float) -> Value:

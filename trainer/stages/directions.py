@@ -1,0 +1,275 @@
+"""Stage directions: linear probes on frozen semantic codes, and the ways they point.
+
+Probes are trained on the training subjects alone and judged on held-out ones. A
+direction's unit is one SD of the training codes along it (Lozupone 2025, section 3.7,
+https://arxiv.org/abs/2504.08635, moves by the probe's weights in units of its own).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_brainldm.engine.card import Direction
+from napari_brainldm.engine.checkpoint import Checkpoint
+from napari_brainldm.engine.request import EngineError
+
+if TYPE_CHECKING:
+    from trainer.config import DirectionsConfig, Target
+    from trainer.data.pictures import Pictures
+
+Codes = NDArray[np.float64]
+"""(N, E), semantic codes."""
+
+Rows = Sequence[Mapping[str, str]]
+"""What the tables say of each scan."""
+
+BATCH = 8
+HELD = "-held"
+"""Ends the name of a direction along which the attributes held stay the same."""
+
+PENALTIES = np.logspace(-4, 4, 17)
+"""Of the ridge, and the inverse of the logistic regression's, tried by 5 folds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A linear read-out of normalised codes: weight . y + bias.
+
+    Attributes
+    ----------
+    weight, bias
+        (E,) and a number; log odds, or the value itself.
+    figures
+        How well it does on held-out subjects.
+    """
+
+    weight: Codes
+    bias: float
+    figures: tuple[tuple[str, float], ...]
+
+
+def encode(checkpoint: Checkpoint, pictures: Pictures) -> Iterator[Codes]:
+    """Semantic codes of `pictures` (N, i, j, k), in batches (B, E)."""
+    network = checkpoint.semantic_encoder()
+    for start in range(0, len(pictures), BATCH):
+        part = torch.from_numpy(pictures[start : start + BATCH].astype(np.float32))
+        with torch.no_grad():
+            found: Codes = network(part[:, None]).double().numpy()
+        yield found
+
+
+def with_directions(
+    config: DirectionsConfig,
+    checkpoint: Checkpoint,
+    train: tuple[Codes, Rows],
+    held_out: tuple[Codes, Rows],
+) -> Checkpoint:
+    """`checkpoint` with a direction for each target of `config`, and the held ones.
+
+    Raises
+    ------
+    EngineError
+        If a column is missing, or tells too few scans apart.
+    """
+    codes, rows = train
+    mean, std = codes.mean(0), codes.std(0) + 1e-12
+    normal = (codes - mean) / std
+    unseen = (held_out[0] - mean) / std, held_out[1]
+    probes = {t.name: probe(t, (normal, rows), unseen, config) for t in config.targets}
+    spread = np.cov(normal.T)
+    moves = {n: _move(p.weight, spread, config.along) for n, p in probes.items()}
+    held = np.stack([probes[n].weight for n in config.hold if n in probes], 1)
+    found: dict[str, tuple[Direction, Probe, Codes]] = {}
+    for target in config.targets:
+        made = Direction(target.name, target.title, description=target.description)
+        found[target.name] = made, probes[target.name], moves[target.name]
+        if held.shape[1] and target.name not in config.hold:
+            name = target.name + HELD
+            words = f"{target.description} {_and(config.hold)} held."
+            title = f"{target.title}, {_and(config.hold)} held"
+            still = _unmoved(moves[target.name], held, spread, probes[target.name])
+            direction = Direction(name, title, description=words.strip())
+            found[name] = direction, probes[target.name], still
+    return _kept(checkpoint, found, mean, std)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(names)
+
+
+def _move(weight: Codes, spread: Codes, along: str) -> Codes:
+    """What one SD along a probe adds to a normalised code.
+
+    "weight" moves along the probe's weights, as the paper; "pattern" as codes differ
+    where the probe's value does (Haufe 2014), which leaves them among the codes of
+    people. Either way the probe's value changes by one SD of its own.
+    """
+    if along == "pattern":
+        return np.asarray(spread @ weight / np.sqrt(weight @ spread @ weight))
+    size = np.linalg.norm(weight)
+    return np.asarray(weight / size**2 * np.sqrt(weight @ spread @ weight))
+
+
+def _unmoved(move: Codes, held: Codes, spread: Codes, probe_: Probe) -> Codes:
+    """`move` without what it does to the probes `held` (E, n); as large an effect."""
+    across = spread @ held
+    still = move - across @ np.linalg.solve(held.T @ across, held.T @ move)
+    effect = probe_.weight @ still
+    return np.asarray(still * (probe_.weight @ move) / effect)
+
+
+def probe(
+    target: Target,
+    train: tuple[Codes, Rows],
+    held_out: tuple[Codes, Rows],
+    config: DirectionsConfig,
+) -> Probe:
+    """The read-out of `target` from normalised codes."""
+    x, y = _told(target, *train)
+    unseen, truth = _told(target, *held_out)
+    if target.positive:
+        return _classifier(target, (x, y), (unseen, truth), config)
+    return _regression(target, (x, y), (unseen, truth), config)
+
+
+def _told(target: Target, codes: Codes, rows: Rows) -> tuple[Codes, Codes]:
+    """Codes and values of the scans whose table tells them."""
+    if rows and target.column not in rows[0]:
+        raise EngineError(
+            f"The participants' table has no column {target.column!r} for the "
+            f"direction {target.name}; it has {', '.join(rows[0])}. Correct the config."
+        )
+    values = [_value(target, row[target.column]) for row in rows]
+    kept = [n for n, value in enumerate(values) if value is not None]
+    return codes[kept], np.array([values[n] for n in kept], np.float64)
+
+
+def _value(target: Target, text: str) -> float | None:
+    if target.positive:
+        return {target.positive: 1.0, target.negative: 0.0}.get(text)
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _classifier(
+    target: Target,
+    train: tuple[Codes, Codes],
+    held_out: tuple[Codes, Codes],
+    config: DirectionsConfig,
+) -> Probe:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import accuracy_score, roc_auc_score
+    from sklearn.model_selection import GridSearchCV
+
+    _check_classes(target, train[1])
+    model = GridSearchCV(
+        LogisticRegression(max_iter=2000),
+        {"C": 1 / PENALTIES},
+        scoring="roc_auc",
+        cv=5,
+    )
+    model.fit(*train)
+    best = model.best_estimator_
+    weight, bias = best.coef_[0].astype(np.float64), float(best.intercept_[0])
+    x, truth = held_out
+    odds = x @ weight + bias
+    figures: dict[str, float] = {"n": len(truth)}
+    if len(set(truth.tolist())) == 2:
+        figures |= _with_interval("auc", roc_auc_score, truth, odds, config)
+        figures |= _with_interval("accuracy", accuracy_score, truth, odds > 0, config)
+    return Probe(weight, bias, tuple(figures.items()))
+
+
+def _check_classes(target: Target, values: Codes) -> None:
+    counts = [int((values == code).sum()) for code in (0.0, 1.0)]
+    if min(counts) < 5:
+        raise EngineError(
+            f"For the direction {target.name} there are {counts[1]} training scans of "
+            f"{target.positive!r} and {counts[0]} of {target.negative!r}; at least 5 "
+            "of both are needed. Add subjects, or take it out of the config."
+        )
+
+
+def _regression(
+    target: Target,
+    train: tuple[Codes, Codes],
+    held_out: tuple[Codes, Codes],
+    config: DirectionsConfig,
+) -> Probe:
+    from sklearn.linear_model import RidgeCV
+    from sklearn.metrics import mean_absolute_error
+
+    if len(train[1]) < 10 or np.ptp(train[1]) == 0:
+        raise EngineError(
+            f"The column {target.column!r} tells {len(train[1])} training scans apart "
+            f"for the direction {target.name}; at least 10 with different values are "
+            "needed. Take the direction out of the config."
+        )
+    model = RidgeCV(PENALTIES * len(train[1]))
+    model.fit(*train)
+    weight, bias = model.coef_.astype(np.float64), float(model.intercept_)
+    x, truth = held_out
+    figures: dict[str, float] = {"n": len(truth)}
+    if len(truth) > 2:
+        read = x @ weight + bias
+        figures |= _with_interval("mae", mean_absolute_error, truth, read, config)
+        figures["rmse"] = float(np.sqrt(np.mean((truth - read) ** 2)))
+        figures["r"] = float(np.corrcoef(truth, read)[0, 1])
+    return Probe(weight, bias, tuple(figures.items()))
+
+
+def _with_interval(name, figure, truth, read, config) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """The figure and its 95 % interval, subjects drawn anew `config.draws` times."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(config.draws):
+        drawn = rng.integers(len(truth), size=len(truth))
+        if len(set(truth[drawn].tolist())) > 1:
+            found.append(figure(truth[drawn], read[drawn]))
+    low, high = np.percentile(found, (2.5, 97.5))
+    value = float(figure(truth, read))
+    return {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def _kept(
+    checkpoint: Checkpoint,
+    found: Mapping[str, tuple[Direction, Probe, Codes]],
+    mean: Codes,
+    std: Codes,
+) -> Checkpoint:
+    tensors = {"semantic.mean": mean, "semantic.std": std}
+    directions = []
+    for name, (direction, read, move) in found.items():
+        angles = {
+            f"degrees_to_{other}": _degrees(move, found[other][2])
+            for other in found
+            if other != name
+        }
+        figures = (*read.figures, *angles.items())
+        directions.append(replace(direction, figures=figures))
+        place = f"direction.{name}"
+        tensors |= {
+            f"{place}.move": move * std,
+            f"{place}.weight": read.weight,
+            f"{place}.bias": np.array(read.bias),
+        }
+    old = {
+        k: v
+        for k, v in checkpoint.tensors.items()
+        if not k.startswith(("semantic.", "direction."))
+    }
+    new = {k: torch.from_numpy(np.asarray(v)).float() for k, v in tensors.items()}
+    card = replace(checkpoint.card, directions=tuple(directions))
+    return Checkpoint(card, old | new)
+
+
+def _degrees(first: Codes, second: Codes) -> float:
+    cosine = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
