@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,11 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from napari_brainldm.commands import foreign, scans
+from napari_brainldm.commands.asked import (
+    conditions_of,
+    settings_of,
+    shift_of,
+)
 from napari_brainldm.commands.options import Device, Folder, Orientation, ScanFile
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import (
@@ -22,7 +27,6 @@ from napari_brainldm.engine.request import (
     Sampler,
     Scan,
     Seed,
-    Value,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +45,13 @@ File = Annotated[
 Settings = Annotated[
     UseAppendAction[tuple[tuple[str, ...], ...]],
     arg(metavar="NAME=VALUE", help=SETTINGS),
+]
+Shift = Annotated[
+    UseAppendAction[tuple[tuple[str, ...], ...]],
+    arg(
+        metavar="NAME=AMOUNT",
+        help="directions of a checkpoint that has some (brainldm info), e.g. AD=2",
+    ),
 ]
 Own = Annotated[
     UseAppendAction[tuple[tuple[str, ...], ...]],
@@ -111,11 +122,12 @@ class Reconstruct:
 
 @dataclass(frozen=True)
 class Edit:
-    """Re-render a scan under other conditions, by inversion."""
+    """Re-render a scan under other conditions or along a direction, by inversion."""
 
     scan: Positional[ScanFile]
     out: Folder
-    set: Settings
+    set: Settings = ()
+    shift: Shift = ()
     checkpoint: File = None
     own: Own = ()
     steps: Annotated[int, arg(help="inversion steps")] = 50
@@ -249,7 +261,7 @@ def generate(command: Generate) -> None:
         raise EngineError(f"--n is {command.n}; ask for 1 picture or more.")
     renderer = _renderer(command.checkpoint, command.device)
     sampler = Sampler(command.sampler, command.steps, command.eta)
-    conditions = _conditions(renderer.card, command.set)
+    conditions = conditions_of(renderer.card, command.set)
     for seed in range(command.seed, command.seed + command.n):
         request = Request(conditions, Seed(seed), (), sampler, command.guidance)
         picture = _rendered(renderer, request)
@@ -258,7 +270,7 @@ def generate(command: Generate) -> None:
 
 def reconstruct(command: Reconstruct) -> None:
     """Write a scan on the model's grid and what the model makes of it."""
-    for file in _of_scan(command, ()):
+    for file in _of_scan(command, (), ()):
         print(file)
 
 
@@ -269,12 +281,19 @@ def edit(command: Edit) -> None:
             f"--steps is {command.steps}; an edit needs at least 1 inversion step, for "
             "the autoencoder alone knows no conditions. Leave --steps out for 50."
         )
-    for file in _of_scan(command, command.set):
+    if not command.set and not command.shift:
+        raise EngineError(
+            "Nothing was asked to change. Add --set NAME=VALUE for a condition, or "
+            "--shift NAME=AMOUNT for a direction; brainldm info tells both."
+        )
+    for file in _of_scan(command, command.set, command.shift):
         print(file)
 
 
 def _of_scan(
-    command: Reconstruct | Edit, wanted: tuple[tuple[str, ...], ...]
+    command: Reconstruct | Edit,
+    wanted: tuple[tuple[str, ...], ...],
+    along: tuple[tuple[str, ...], ...],
 ) -> Iterator[Path]:
     from napari_brainldm.engine.conform import Preparation
     from napari_brainldm.engine.export import (
@@ -288,7 +307,8 @@ def _of_scan(
     check_space(command.space)
     renderer = _renderer(command.checkpoint, command.device)
     # settings are read before the scan is placed, which takes long
-    changes, known = (_settings(renderer.card, s) for s in (wanted, command.own))
+    changes, known = (settings_of(renderer.card, s) for s in (wanted, command.own))
+    shift = shift_of(renderer.card, along)
     scan = load_volume(command.scan, orientation=command.orientation or None)
     digest = renderer.admit(scan, Preparation(command.strip, command.n4))
     # named by digest: a file name may hold a person's name, which must not travel on
@@ -298,9 +318,10 @@ def _of_scan(
     rebuilt = _scan_request(digest, own, own, command.steps)
     picture = _rendered(renderer, rebuilt)
     yield export(renderer, rebuilt, picture, folder, f"{stem}_reconstruction", space)
-    if not wanted:
+    if not wanted and not shift:
         return
-    edited = _scan_request(digest, own, own.with_values(changes), command.steps)
+    changed = own.with_values(changes)
+    edited = replace(_scan_request(digest, own, changed, command.steps), shift=shift)
     second = _rendered(renderer, edited)
     yield export(renderer, edited, second, folder, f"{stem}_edit", space)
     pictures, requests = (second, picture), (edited, rebuilt)
@@ -329,23 +350,6 @@ def _renderer(path: Path | None, device: str) -> Renderer:
     if checkpoint.card.autoencoder is None:  # said before a scan is placed for it
         raise EngineError(without_autoencoder(checkpoint.card.name))
     return Renderer(checkpoint, device)
-
-
-def _conditions(card: Card, settings: tuple[tuple[str, ...], ...]) -> Conditions:
-    return card.complete(Conditions.of(_settings(card, settings)))
-
-
-def _settings(card: Card, settings: tuple[tuple[str, ...], ...]) -> dict[str, Value]:
-    """Covariate name to value from NAME=VALUE words; a word twice takes the last."""
-    found: dict[str, Value] = {}
-    for word in (word for words in settings for word in words):
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise EngineError(
-                f"{word!r} is not a setting. Write NAME=VALUE, for example age=70."
-            )
-        found[name] = card.parse(name, value)
-    return found
 
 
 def _rendered(renderer: Renderer, request: Request) -> Volume:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from napari_brainldm.cli import main
@@ -78,3 +81,38 @@ def test_ctrl_c_leaves_nothing(
     assert stopped.value.code == 130
     assert "nothing was written" in capsys.readouterr().err
     assert list(out.iterdir()) == []
+
+
+def test_a_scan_is_moved_along_a_direction(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = foreign.LDAE_SETTINGS | {"latent_shape": [2, 16, 16, 8]}
+    source, out = foreign.save_ldae(tmp_path / "ldae", settings), tmp_path / "l"
+    model = out.with_suffix(".safetensors")
+    main(["import", str(source), str(model), "--accept-terms"])
+    grid = load_checkpoint(model).card.grid
+    data = np.random.default_rng(0).random(grid.shape, np.float32)
+    scan = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(data, grid.matrix), scan)
+    base = ["edit", str(scan), "--checkpoint", str(model), "--steps", "3"]
+    base += ["--device", "cpu", "--out", str(tmp_path / "o")]
+    capsys.readouterr()
+    main([*base, "--shift", "AD=2"])
+    files = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(files) == 4
+    change = np.asanyarray(nib.load(files[3]).dataobj)
+    assert np.abs(change).max() > 0
+    sidecar = json.loads(files[2].with_name(stem(files[2]) + ".json").read_text())
+    assert sidecar["Request"]["shift"] == {"AD": 2.0}
+    for words, said in (
+        ((), "Nothing was asked to change"),
+        (("--shift", "age=2"), "'age' is not a direction"),
+        (("--shift", "AD=much"), "'much' is no amount along AD"),
+        (("--shift", "AD=inf"), "not all finite"),
+        (("--shift", "AD"), "Write NAME=AMOUNT"),
+    ):
+        assert said in refused(capsys, *base, *words)
+
+
+def stem(path: Path) -> str:
+    return path.name.removesuffix(".nii.gz")
