@@ -117,7 +117,7 @@ class LdaeStage:
             if k.startswith(("middle_block", "output_blocks"))
         }
         # the second branch begins as the first, but gives no gradient yet
-        denoiser.load_state_dict(known | grown, strict=False)
+        denoiser.load_state_dict(denoiser.state_dict() | known | grown)
         for parameter in denoiser.shift_out[2].parameters():
             nn.init.zeros_(parameter)
         for name, parameter in denoiser.named_parameters():
