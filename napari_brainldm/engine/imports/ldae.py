@@ -93,7 +93,7 @@ def assembled(networks: Networks, settings: Mapping[str, Any]) -> Found:
         encoder = parts.encoder_spec(networks.encoder, section(settings, "enc_args"))
     check_latents(coder.latent_channels, denoiser.latent_channels)
     _check_fit(denoiser.code_size, 0 if encoder is None else encoder.code_size)
-    grid = _grid(settings, coder.factor)
+    grid = _grid(settings, coder.factor, encoder)
     _check_slices(encoder, grid)
     directions, moves = _alzheimer(networks, denoiser.code_size)
     published = coder == AutoencoderSpec() and replace(denoiser, code_size=768) == (
@@ -216,8 +216,15 @@ def _schedule(settings: Mapping[str, Any]) -> ScheduleSpec:
     return ScheduleSpec("linear", steps, 1e-4, 2e-2, spacing="endpoints", clamp=1.0)
 
 
-def _grid(settings: Mapping[str, Any], factor: int) -> Grid:
-    shape = latent_to_shape(settings, factor, SHAPE)
+def _grid(
+    settings: Mapping[str, Any],
+    factor: int,
+    encoder: SemanticEncoderSpec | None = None,
+) -> Grid:
+    """Where a config does not say it: the published one, of slices that have places."""
+    i, j, k = SHAPE
+    most = k if encoder is None else encoder.slices // factor * factor
+    shape = latent_to_shape(settings, factor, (i, j, min(k, most)))
     rows = [[0.0] * 4 for _ in range(3)]
     for axis, sign in enumerate((-1.0, 1.0, 1.0)):
         step = sign * VOXEL_MM
