@@ -9,6 +9,7 @@ checkout. A set is a folder with weights as published and `io.safetensors`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.scan_file import read_scan
 from tests.parity import brain_ldm, ldae
-from tests.parity.sets import compared, opened
+from tests.parity.sets import Opened, Outputs, compared, opened
 
 
 def sets(folder: Path, sign: str) -> list[Path]:
@@ -39,21 +40,18 @@ def test_there_are_sets(fixtures: Path) -> None:
     assert kinds or any(fixtures.glob("*/*.ckpt")) or any(fixtures.glob("*/meta.json"))
 
 
-def test_brain_ldm_bundles(fixtures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sign", "outputs"), [("bundle", brain_ldm.outputs), ("models", ldae.outputs)]
+)
+def test_published_files(
+    fixtures: Path, tmp_path: Path, sign: str, outputs: Callable[[Opened], Outputs]
+) -> None:
+    """A MONAI bundle lies in `bundle`, LDAE's files in `models`."""
     failed = []
-    for folder in sets(fixtures, "bundle"):
+    for folder in sets(fixtures, sign):
         io = folder / "io.safetensors"
-        set_ = opened(folder / "bundle", io, tmp_path / folder.name)
-        failed += compared(folder.name, brain_ldm.outputs(set_), set_.io)
-    assert not failed
-
-
-def test_ldae_releases(fixtures: Path, tmp_path: Path) -> None:
-    failed = []
-    for folder in sets(fixtures, "models"):
-        io = folder / "io.safetensors"
-        set_ = opened(folder / "models", io, tmp_path / folder.name)
-        failed += compared(folder.name, ldae.outputs(set_), set_.io)
+        set_ = opened(folder / sign, io, tmp_path / folder.name)
+        failed += compared(folder.name, outputs(set_), set_.io)
     assert not failed
 
 
