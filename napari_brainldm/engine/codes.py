@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,3 +63,52 @@ def between(first: Code, second: Code, fraction: float) -> Code:
     if first.semantic is not None and second.semantic is not None:
         semantic = lerp(first.semantic, second.semantic, fraction)
     return Code(latent, noise, semantic)
+
+
+def through(
+    codes: Sequence[Code], places: Sequence[float], place: float, curve: str
+) -> Code:
+    """The code at `place` of the way through `codes`, which lie at rising `places`.
+
+    "piecewise" is `between` of the two neighbours, beyond the ends of the last two.
+    "smooth" is a natural cubic spline of latents and semantic codes; noise is summed
+    with the same weights and given the norm that its visits have there.
+    """
+    if curve == "piecewise" or len(codes) == 2:
+        after = min(max(bisect(places, place), 1), len(codes) - 1)
+        first, last = places[after - 1], places[after]
+        fraction = (place - first) / (last - first)
+        return between(codes[after - 1], codes[after], fraction)
+    shares = spline_weights(places, place)
+    noises = [c.stochastic for c in codes if c.stochastic is not None]
+    meanings = [c.semantic for c in codes if c.semantic is not None]
+    every = len(codes)
+    return Code(
+        _summed([c.latent for c in codes], shares),
+        _of_norm(noises, shares) if len(noises) == every else None,
+        _summed(meanings, shares) if len(meanings) == every else None,
+    )
+
+
+def spline_weights(places: Sequence[float], place: float) -> list[float]:
+    """What each visit counts at `place` on a natural cubic spline; the sum is 1."""
+    from scipy.interpolate import CubicSpline
+
+    each = CubicSpline(places, np.eye(len(places)), bc_type="natural")
+    return [float(share) for share in each(place)]
+
+
+def _summed(parts: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    total = torch.zeros_like(parts[0])
+    for part, share in zip(parts, shares, strict=True):
+        total = total + share * part
+    return total
+
+
+def _of_norm(noises: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """The weighted sum, as long as the weighted mean of the lengths."""
+    found = _summed(noises, shares)
+    norm = sum(
+        share * float(noise.norm()) for noise, share in zip(noises, shares, strict=True)
+    )
+    return found * (norm / max(float(found.norm()), 1e-12))

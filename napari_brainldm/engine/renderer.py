@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.asked import volumes_asked
 from napari_brainldm.engine.bound import Bound
-from napari_brainldm.engine.codes import Code, between
+from napari_brainldm.engine.codes import Code, between, through
 from napari_brainldm.engine.device import Compute, choose, is_memory, out_of_memory
 from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.preview import CheapDecoder
@@ -24,6 +24,7 @@ from napari_brainldm.engine.request import (
     Sampler,
     Scan,
     Seed,
+    Through,
 )
 from napari_brainldm.engine.sampling import (
     check_sampler,
@@ -308,6 +309,11 @@ class Renderer:
             first = yield from self.encode(origin.first, steps, compute)
             second = yield from self.encode(origin.second, steps, compute)
             return between(first, second, origin.fraction)
+        if isinstance(origin, Through):
+            codes = []
+            for scan in origin.scans:
+                codes.append((yield from self.encode(scan, steps, compute)))
+            return through(codes, origin.places, origin.place, origin.curve)
         return (yield from self.encode(origin, steps, compute))
 
     def _vector(self, conditions: Conditions) -> Tensor | None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 Value = float | str
@@ -79,7 +80,48 @@ class Between:
     fraction: float
 
 
-Origin = Seed | Scan | Between
+CURVES = ("piecewise", "smooth")
+
+
+@dataclass(frozen=True)
+class Through:
+    """A picture at `place` of the way through several scans of one person.
+
+    Attributes
+    ----------
+    scans
+        Two or more.
+    places
+        Where each of them lies, rising: ages in years, say.
+    place
+        Where the picture lies, in the same unit; beyond the ends it extrapolates.
+    curve
+        "piecewise": straight from scan to scan; "smooth": a natural cubic spline
+        through all of them.
+    """
+
+    scans: tuple[Scan, ...]
+    places: tuple[float, ...]
+    place: float
+    curve: str = "piecewise"
+
+    def __post_init__(self) -> None:
+        """Refuse a way that cannot be gone."""
+        rising = all(a < b for a, b in pairwise(self.places))
+        if len(self.scans) < 2 or len(self.places) != len(self.scans) or not rising:
+            raise EngineError(
+                f"A way through {len(self.scans)} scans at {list(self.places)} was "
+                "asked for; two or more scans are needed, each with a place of its "
+                "own, in rising order. Correct the ages of the visits."
+            )
+        if self.curve not in CURVES:
+            raise EngineError(
+                f"The curve {self.curve!r} was asked for; known are "
+                f"{', '.join(CURVES)}. Choose one of these."
+            )
+
+
+Origin = Seed | Scan | Between | Through
 
 
 @dataclass(frozen=True)
@@ -203,6 +245,13 @@ def _origin_to_plain(origin: Origin) -> dict[str, Any]:
         return {"seed": origin.value}
     if isinstance(origin, Scan):
         return {"scan": origin.digest, "conditions": origin.conditions.as_dict()}
+    if isinstance(origin, Through):
+        return {
+            "through": [_origin_to_plain(scan) for scan in origin.scans],
+            "places": list(origin.places),
+            "place": origin.place,
+            "curve": origin.curve,
+        }
     return {
         "between": [_origin_to_plain(origin.first), _origin_to_plain(origin.second)],
         "fraction": origin.fraction,
@@ -214,6 +263,13 @@ def _origin_from_plain(plain: Mapping[str, Any]) -> Origin:
         return Seed(int(plain["seed"]))
     if "scan" in plain:
         return _scan_from_plain(plain)
+    if "through" in plain:
+        return Through(
+            tuple(_scan_from_plain(scan) for scan in plain["through"]),
+            tuple(float(place) for place in plain["places"]),
+            float(plain["place"]),
+            str(plain["curve"]),
+        )
     first, second = plain["between"]
     return Between(
         _scan_from_plain(first), _scan_from_plain(second), float(plain["fraction"])

@@ -20,6 +20,7 @@ from napari_brainldm.engine.request import (
     Sampler,
     Scan,
     Seed,
+    Through,
 )
 from napari_brainldm.engine.volume import Volume
 from tests import foreign
@@ -154,3 +155,15 @@ def test_codes_stay_where_the_file_says(checkpoint: Checkpoint, tmp_path: Path) 
     with torch.no_grad():
         expected = checkpoint.semantic_encoder()(picture)
     assert torch.equal(code, expected)
+
+
+@pytest.mark.parametrize("curve", ["piecewise", "smooth"])
+def test_a_way_through_three_scans_meets_each(renderer: Renderer, curve: str) -> None:
+    scans = tuple(Scan(scan(renderer, seed)) for seed in range(3))
+    middle = shown(renderer, Request(origin=scans[1], sampler=STEPS))
+    ages = (70.0, 72.0, 73.0)
+    origin = Through(scans, ages, 72.0, curve)
+    met = shown(renderer, Request(origin=origin, sampler=STEPS))
+    np.testing.assert_allclose(met, middle, atol=2e-4)
+    later = replace(origin, place=72.5)
+    assert not np.allclose(shown(renderer, Request(origin=later, sampler=STEPS)), met)
