@@ -180,11 +180,7 @@ def _ldm(
     autoencoder = _trained_autoencoder(config, dataset)
     known = vocabulary(config.data.covariates, dataset.train)
     autoencoder = replace(autoencoder, card=replace(autoencoder.card, vocabulary=known))
-    train_set = yield from _latents(config, autoencoder, dataset.train, False)
-    unseen = yield from _latents(config, autoencoder, dataset.held_out, False)
-    mirrored = None
-    if config.data.flips:
-        mirrored = yield from _latents(config, autoencoder, dataset.train, True)
+    train_set, unseen, mirrored = yield from _all_latents(config, autoencoder, dataset)
     stage = LdmStage(
         config.ldm,
         autoencoder,
@@ -230,11 +226,7 @@ def _ldae(
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
     checkpoint = load_checkpoint(stage_path(config, "ldm"))
     autoencoder = _trained_autoencoder(config, dataset)
-    train_set = yield from _latents(config, autoencoder, dataset.train, False)
-    unseen = yield from _latents(config, autoencoder, dataset.held_out, False)
-    mirrored = None
-    if config.data.flips:
-        mirrored = yield from _latents(config, autoencoder, dataset.train, True)
+    train_set, unseen, mirrored = yield from _all_latents(config, autoencoder, dataset)
     stage = LdaeStage(
         config.ldae,
         checkpoint,
@@ -273,6 +265,18 @@ def _preview_decoder(
     unseen = yield from _latents(config, autoencoder, dataset.held_out, False)
     stage = PreviewStage(config.preview_decoder, checkpoint, train_set, unseen)
     return stage, config.preview_decoder.loop
+
+
+def _all_latents(
+    config: RunConfig, autoencoder: Checkpoint, dataset: Dataset
+) -> Generator[str, None, tuple[Latents, Latents, Latents | None]]:
+    """Of the training scans, of the held-out ones, and mirrored ones if wished."""
+    train_set = yield from _latents(config, autoencoder, dataset.train, False)
+    unseen = yield from _latents(config, autoencoder, dataset.held_out, False)
+    mirrored = None
+    if config.data.flips:
+        mirrored = yield from _latents(config, autoencoder, dataset.train, True)
+    return train_set, unseen, mirrored
 
 
 def _latents(

@@ -81,13 +81,20 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def _convert_union(hints: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in hints:
         return None
-    errors = []
+    errors: dict[Any, EngineError] = {}
     for hint in (h for h in hints if h is not type(None)):
         try:
             return _convert(hint, value, where)
         except EngineError as error:
-            errors.append(error)
-    raise errors[-1]
+            errors[hint] = error
+    raise errors[max(errors, key=lambda hint: _likeness(hint, value))]
+
+
+def _likeness(hint: Any, value: Any) -> int:
+    """How many names of `value` are fields of `hint`: which one was meant."""
+    if not is_dataclass(hint) or not isinstance(value, Mapping):
+        return -1
+    return len({field.name for field in fields(hint)} & set(value))
 
 
 def _convert_tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

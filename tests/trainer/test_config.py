@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
+from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
 from trainer.config import DataConfig, load_config
@@ -26,12 +28,16 @@ def written(tmp_path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["demo.toml", "pinaya2022.toml"])
+CONFIGS = ["demo.toml", "ldae2025.toml", "ldae_demo.toml", "pinaya2022.toml"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_the_shipped_configs_load(name):
     config = load_config(Path(name))
-    names = [c.name for c in config.data.covariates]
-    assert sorted(names) == ["age", "brain", "sex", "ventricles"]
-    assert config.ldm.spec.condition_size == 4
+    names = sorted(c.name for c in config.data.covariates)
+    told = [] if "ldae" in name else ["age", "brain", "sex", "ventricles"]
+    assert names == told
+    assert config.ldm.spec.condition_size == len(told)
     factor = config.autoencoder.spec.factor
     assert all(n % factor == 0 for n in model_grid(config.data).shape)
     assert config.cohort.voxel_mm == config.data.voxel_mm
@@ -96,7 +102,7 @@ def test_a_missing_name_or_out_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "nowhere/demo.toml", "."])
 def test_a_config_that_is_not_there_names_the_shipped_ones(name):
-    with pytest.raises(EngineError, match=r"demo\.toml, pinaya2022\.toml"):
+    with pytest.raises(EngineError, match=", ".join(CONFIGS)):
         load_config(Path(name))
 
 
@@ -104,4 +110,25 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
     path = tmp_path / "run.toml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(EngineError, match="is not a TOML file"):
+        load_config(path)
+
+
+def test_ldae2025_has_the_papers_networks():
+    """Checked against the published sizes, which the parity sets have in full."""
+    config = load_config(Path("ldae2025.toml"))
+    wanted = GradientEstimatorSpec(code_size=768, strides=(1, 2, 2))
+    assert config.ldm.spec == wanted
+    assert config.ldae.encoder == SemanticEncoderSpec()
+    assert config.autoencoder.spec.latent_shape((128, 160, 128)) == (3, 16, 20, 16)
+    assert model_grid(config.data).shape == (128, 160, 128)
+
+
+def test_the_sentence_is_about_the_denoiser_that_was_meant(tmp_path):
+    path = tmp_path / "c.toml"
+    head = 'name = "x"\nout = "y"\n[ldm.spec]\nchannels = [8]\n'
+    path.write_text(head + "condition_gain = 1.0\nchanels = 2\n")
+    with pytest.raises(EngineError, match=r"'chanels'.*condition_gain"):
+        load_config(path)
+    path.write_text(head + "strides = [2, 2, 2]\nheads = 1\nchanels = 2\n")
+    with pytest.raises(EngineError, match=r"'chanels'.*strides"):
         load_config(path)

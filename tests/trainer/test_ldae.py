@@ -29,7 +29,7 @@ from napari_brainldm.engine.request import (
 )
 from napari_brainldm.engine.volume import Volume
 from tests.trainer import toys
-from trainer.config import LdaeConfig, LdmConfig
+from trainer.config import LdaeConfig, LdmConfig, load_config
 from trainer.loop import train, trained
 from trainer.stages import representation
 from trainer.stages.ldae import NEW, LdaeStage
@@ -182,3 +182,30 @@ def test_a_gradient_that_says_the_rest_leaves_no_noise(prediction: str) -> None:
     assert float(with_gradient.abs().max()) < 1e-8
     alone = representation.noise_left(prediction, (out, 0 * gradient), truth, sigma)
     torch.testing.assert_close(alone, (eps - wrong) ** 2, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_papers_networks_train_a_step_and_sample(tmp_path: Path) -> None:
+    """The published sizes of all layers, on 64 x 64 x 32 voxels."""
+    config = load_config(Path("ldae2025.toml"))
+    grid = replace(toys.grid(64), shape=(64, 64, 32))
+    loop = replace(LOOP, steps=1, batch=1, warmup=0, ema=0.0, picture_every=9)
+    spec = config.autoencoder.spec
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = spec.build().state_dict()
+    card = Card("autoencoder", "Paper size", grid, spec)
+    base = Checkpoint(card, {f"autoencoder.{k}": v for k, v in weights.items()})
+    pictures = np.random.default_rng(0).random((2, *grid.shape)).astype(np.float16)
+    latents = np.random.default_rng(0).standard_normal((2, *card.latent_shape))
+    latents, none = latents.astype(np.float32), [Conditions()] * 2
+    first = LdmStage(
+        replace(config.ldm, loop=loop), base, (latents, none), (latents[:0], [])
+    )
+    base = first.finish(first.players[0].network.state_dict())
+    del first
+    data = pictures, latents
+    second = LdaeStage(replace(config.ldae, loop=loop), base, data, data)
+    (report,) = train(second, loop, tmp_path / "ldae", resume=False, device="cpu")
+    assert np.isfinite(report.losses["representation"])
+    assert report.pictures["picture_autoencoder_code"].shape == (2 * 32, 3 * 64)
