@@ -66,6 +66,62 @@ groups = 4
 """
 
 
+LDAE = """
+name = "Tiny LDAE"
+out = "{out}/ldae"
+
+[cohort]
+seed = 4
+subjects = 30
+voxel_mm = 8.0
+population = {{ youngest = 60.0, mix = [0.5, 0.0, 0.5] }}
+
+[data]
+dataset = "{out}/older"
+voxel_mm = 8.0
+held_out = 0.34
+
+[autoencoder]
+checkpoint = "{out}/run/autoencoder.safetensors"
+kl = 1e-7
+spec = {{ channels = [4, 8], latent_channels = 2, res_blocks = 1, groups = 4 }}
+loop = {{ steps = 2, save_every = 2, log_every = 2, precision = "no" }}
+
+[ldm]
+centred = true
+prior_rank = 2
+loop = {{ steps = 4, save_every = 2, log_every = 2, precision = "no" }}
+schedule = {{ prediction = "v" }}
+
+[ldm.spec]
+channels = [8, 16]
+attention_levels = [false, true]
+res_blocks = 1
+groups = 4
+strides = [1, 2, 2]
+
+[ldae]
+encoder = {{ channels = [8, 16], blocks = [1, 1], slices = 20, heads = 2 }}
+loop = {{ steps = 4, save_every = 2, log_every = 2, precision = "no" }}
+
+[directions]
+hold = ["age"]
+draws = 20
+
+[[directions.targets]]
+name = "AD"
+title = "AD"
+column = "diagnosis"
+positive = "AD"
+negative = "CN"
+
+[[directions.targets]]
+name = "age"
+title = "Age"
+column = "age"
+"""
+
+
 def run(capsys, *words) -> list[str]:
     """Lines of a command that must succeed."""
     code = main([str(word) for word in words])
@@ -149,6 +205,40 @@ def test_from_nothing_to_a_table(tmp_path, capsys):
 
     assert "at least 2 of each" in refused(
         capsys, "evaluate", "brain-ldm", *common, "--n", 1
+    )
+
+
+def test_from_nothing_to_directions(tmp_path, capsys):
+    first, second = tmp_path / "run.toml", tmp_path / "ldae.toml"
+    first.write_text(CONFIG.format(out=tmp_path))
+    second.write_text(LDAE.format(out=tmp_path))
+    pack = tmp_path / "pack"
+    save_template(build_template(mni_grid(8.0)), pack)
+    for config in (first, second):
+        words = ("--config", config, "--workers", 1, "--template", pack)
+        run(capsys, "cohort", *words)
+    train = ("--workers", 1, "--device", "cpu")
+    run(capsys, "train", "autoencoder", "--config", first, *train)
+    common = ("--config", second, *train)
+    refused(capsys, "train", "ldae", *common)
+    lines = run(capsys, "train", "ldm", *common)
+    assert lines[0] == "20 scans to train on, 10 held out"
+    run(capsys, "train", "ldae", *common)
+    lines = run(capsys, "train", "directions", *common)
+    assert any(line.startswith("AD: n 10") and "auc" in line for line in lines)
+    found = load_checkpoint(tmp_path / "ldae" / "directions.safetensors")
+    assert [d.name for d in found.card.directions] == ["AD", "AD-held", "age"]
+    told = dict(found.card.direction("age").figures)
+    assert told["mae_low"] < told["mae"] < told["mae_high"]
+    taken = load_checkpoint(tmp_path / "run" / "autoencoder.safetensors")
+    for key, value in taken.tensors.items():
+        np.testing.assert_array_equal(value, found.tensors[key])
+    assert found.card.provenance.trained_on.endswith("20 scans of 20 subjects")
+
+    other = LDAE.format(out=tmp_path).replace("voxel_mm = 8.0", "voxel_mm = 4.0")
+    second.write_text(other)
+    assert "holds a cohort" in refused(
+        capsys, "cohort", "--config", second, "--workers", 1, "--template", pack
     )
 
 

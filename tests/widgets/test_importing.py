@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ from tests.widgets.conftest import settle
 
 if TYPE_CHECKING:
     from napari_brainldm.widgets.explore import ExploreDock
+
+
+FOLDER = os.environ.get("BRAINLDM_STORIES", "")
+"""Where a picture of the question is left; empty for none."""
 
 
 @pytest.fixture
@@ -38,6 +43,10 @@ def agree(monkeypatch: pytest.MonkeyPatch, yes: bool) -> list[str]:
         said.append(f"{box.text()} {box.informativeText()}")
         buttons = {button.text(): button for button in box.buttons()}
         said.append(" | ".join(buttons))
+        if FOLDER:
+            Path(FOLDER).mkdir(parents=True, exist_ok=True)
+            box.show()
+            box.grab().save(f"{FOLDER}/import.png")
         wanted = next(iter(buttons.values())) if yes else box.buttons()[-1]
         monkeypatch.setattr(QMessageBox, "clickedButton", lambda _: wanted)
 
