@@ -63,6 +63,7 @@ def agreed(parent: QWidget, found: Found, sentences: tuple[str, ...]) -> bool:
     origin = found.card.provenance
     parts = (
         "\n".join(sentences),
+        "\n".join(origin.notes),
         f"Trained on: {origin.trained_on}." if origin.trained_on else "",
         f"Terms: {terms.text}",
         f"Cite: {origin.citation}" if origin.citation else "",
@@ -86,8 +87,7 @@ def _understood(
         try:
             megabytes = next(steps) // MEGABYTE
         except StopIteration as done:
-            notes = found.card.provenance.notes
-            return found, (*found.told, *done.value, *notes)
+            return found, (*found.told, *done.value)
         yield Tick("recognise", megabytes, 0)
 
 
