@@ -2,7 +2,7 @@
 
 Needs a display (a virtual one will do: `xvfb-run -a python tools/screenshots.py`);
 writes explore_2d, structures_2d, explore_3d, compare, side_by_side, regions, sweep and
-seeds (.png) into docs/images.
+seeds (.png) into docs/images, and progression.png of a simulated person's scan.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ import napari
 from qtpy.QtWidgets import QApplication, QWidget
 from superqt import QCollapsible
 
+from napari_brainldm.engine.volume import Volume, mni_grid
 from napari_brainldm.widgets.explore import ExploreDock
+from napari_brainldm.widgets.layers import layer_tuple
+from napari_brainldm.widgets.progression import ProgressionDock
+from trainer.data.phantom import simulate
+from trainer.data.population import PopulationConfig, draw_subject, visits
+from trainer.data.template import build_template
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
@@ -36,6 +42,35 @@ def main() -> None:
     viewer.window.add_dock_widget(dock, name="Explore (Brain LDM)", area="right")
     shoot(viewer, dock, options.folder)
     viewer.close()
+    progress(options.theme, options.checkpoint, options.folder)
+
+
+def progress(theme: str, checkpoint: Path | None, folder: Path) -> None:
+    """Encode the scan of a simulated person, widen the ventricles, save what is seen."""
+    viewer = napari.Viewer(show=True, show_welcome_screen=False)
+    viewer.theme = theme
+    viewer.window.resize(1400, 900)
+    dock = ProgressionDock(viewer, checkpoint)
+    viewer.window.add_dock_widget(dock, name="Progression (Brain LDM)", area="right")
+    data, keywords, _ = layer_tuple(person(), "Simulated scan", (0.0, 1.1))
+    viewer.add_image(data, **keywords)
+    wait(lambda: not dock.desk.busy)
+    dock.scans.encode.click()
+    wait(lambda: dock.comparison.pinned is not None)
+    rest(dock)
+    row = dock.form.rows["ventricles"]
+    row.box.setValue(row.box.value() + 25)
+    rest(dock)
+    viewer.reset_view()
+    save(viewer, folder / "progression.png")
+    viewer.close()
+
+
+def person() -> Volume:
+    """The scan of somebody of 70 who never was."""
+    subject = draw_subject(PopulationConfig(youngest=70, oldest=71), 7, 3)
+    pack = build_template(mni_grid(2.0))
+    return simulate(pack, subject, visits(subject, 1, 1.0)[0], 7).picture
 
 
 def shoot(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:

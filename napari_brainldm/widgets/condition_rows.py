@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QDoubleSlider
 
+from napari_brainldm.engine.card import Covariate
 from napari_brainldm.widgets.looks import (
     DARK,
     Colours,
@@ -28,7 +29,7 @@ from napari_brainldm.widgets.looks import (
 )
 
 if TYPE_CHECKING:
-    from napari_brainldm.engine.card import Covariate
+    from napari_brainldm.engine.card import Direction
     from napari_brainldm.engine.request import Value
 
 BEYOND = 0.25
@@ -108,9 +109,9 @@ class NumberRow(QWidget):
     moved = Signal()
     released = Signal()
 
-    def __init__(self, covariate: Covariate) -> None:
+    def __init__(self, covariate: Covariate, words: str = "") -> None:
         super().__init__()
-        self.covariate = covariate
+        self.covariate, self._words = covariate, words
         self.colours = DARK
         self.box, self.slider = (
             QDoubleSpinBox(),
@@ -207,6 +208,7 @@ class NumberRow(QWidget):
                 self.slider.setValue(self.box.value())
         outside = self.covariate.extrapolates(self.box.value())
         text = f"training range {range_text(self.covariate)}{self._origin()}"
+        text = self._words or text
         self.note.setText(f"⚠ outside {text}" if outside else text)
         colour = self.colours.warning if outside else self.colours.faint
         set_style(self.note, f"color: {colour}; font-size: 10px;")
@@ -279,6 +281,20 @@ class CategoryRow(QWidget):
 
 
 Row = NumberRow | CategoryRow
+
+
+FARTHEST = 3.0
+"""Amount along a direction, in its unit, to either side."""
+
+
+def way_of(direction: Direction) -> NumberRow:
+    """The slider of an amount along `direction`; 0 leaves a scan as it is."""
+    unit = direction.unit
+    told = f"{direction.description} 0 is the scan itself."
+    amount = Covariate(
+        direction.name, direction.title, unit, told, -FARTHEST, FARTHEST, 0.0
+    )
+    return NumberRow(amount, f"±{FARTHEST:g} {unit}; 0 is the scan itself")
 
 
 def row_of(covariate: Covariate) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from napari_brainldm.widgets.desk import Desk, Picture
 from napari_brainldm.widgets.export_row import ExportRow
 from napari_brainldm.widgets.history_row import HistoryRow, check_fits
 from napari_brainldm.widgets.importing import Importing
-from napari_brainldm.widgets.looks import colours_of, sentence_label
+from napari_brainldm.widgets.looks import colours_of, ender, sentence_label
 from napari_brainldm.widgets.preferences import preferences
 from napari_brainldm.widgets.regions import Regions
 from napari_brainldm.widgets.request_form import RequestForm
@@ -189,8 +188,19 @@ class ExploreDock(QWidget):
         themes = self._viewer.events.theme
         themes.connect(self._on_theme_changed)
         # the window may close in the middle of a run; the dock has no other hook
-        parts = desk, self.comparison, self.revival, self.series, self.regions
-        self.destroyed.connect(_ender(parts, themes, self._on_theme_changed))
+        self.destroyed.connect(ender(self._parts(), themes, self._on_theme_changed))
+
+    def _parts(self) -> tuple[Any, ...]:
+        """What is closed with the dock."""
+        return self.desk, self.comparison, self.revival, self.series, self.regions
+
+    def _form_of(self, card: Card) -> RequestForm:
+        return RequestForm(card)
+
+    def _check(self, request: Request) -> None:
+        """Raise EngineError unless this dock can show `request`."""
+        assert self.desk.renderer is not None
+        check_fits(self.desk.renderer.card, request)
 
     # -- checkpoint ------------------------------------------------------------
 
@@ -222,7 +232,7 @@ class ExploreDock(QWidget):
         if self.form is not None:
             self.place.removeWidget(self.form)
             self.form.deleteLater()
-        self.form = RequestForm(card)
+        self.form = self._form_of(card)
         self.form.moved.connect(self._on_form_moved)
         self.form.released.connect(self._on_form_released)
         self.form.set_colours(colours_of(self._viewer))
@@ -249,7 +259,7 @@ class ExploreDock(QWidget):
         if self.form is None or self.desk.renderer is None:
             return
         try:
-            check_fits(self.desk.renderer.card, request)
+            self._check(request)
         except EngineError as error:
             self.revival.drop()
             self.error.show_sentence(str(error))
@@ -382,17 +392,3 @@ class ExploreDock(QWidget):
     def _on_below_chosen(self, path: Path) -> None:
         self._again = self.below.ask
         self.desk.save(path)
-
-
-def _ender(
-    parts: tuple[Any, ...], themes: Any, listener: Callable[..., None]
-) -> Callable[[], None]:
-    """What to do when the dock is gone; keeps its parts until then, not the dock."""
-    listening = weakref.WeakMethod(listener)
-
-    def end() -> None:
-        themes.disconnect(listening())
-        for part in parts:
-            part.close()
-
-    return end

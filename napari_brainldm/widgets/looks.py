@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -75,3 +76,17 @@ def quiet(*parts: QObject) -> Iterator[None]:
     finally:
         for part, blocked in zip(parts, before, strict=True):
             part.blockSignals(blocked)
+
+
+def ender(
+    parts: tuple[Any, ...], themes: Any, listener: Callable[..., None]
+) -> Callable[[], None]:
+    """What to do when the dock is gone; keeps its parts until then, not the dock."""
+    listening = weakref.WeakMethod(listener)
+
+    def end() -> None:
+        themes.disconnect(listening())
+        for part in parts:
+            part.close()
+
+    return end

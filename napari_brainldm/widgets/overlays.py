@@ -7,6 +7,7 @@ Keys of `layer.metadata` written here:
     record   of a picture or of what was computed from several: `engine.export`
     veiled   whether it is hidden until what it shows is that of the picture again
     film, captions  of a sweep
+    placed   of a scan as the model sees it: no scan to begin with
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Image
 from napari.utils.colormaps import Colormap, DirectLabelColormap
 
 from napari_brainldm.engine.volume import Array, Volume
@@ -40,6 +42,8 @@ CHANGE = 99.9
 
 LEAST_CHANGE = 0.05
 """Differences below this share of bright tissue never get full colour."""
+
+PLACED = "placed"
 
 OPACITY = 0.4
 """Of the structures over the picture."""
@@ -304,3 +308,25 @@ def _features(found: Findings) -> dict[str, list[Any]]:
         "structure": ["background", *(entry.name for entry in entries)],
         "volume": [None, *(f"{entry.ml:.1f} ml" for entry in entries)],
     }
+
+
+def scans(viewer: Any) -> list[Any]:
+    """Image layers that may be scans: one 3D gray picture, and not made here."""
+    return [
+        layer
+        for layer in viewer.layers
+        if isinstance(layer, Image)
+        and layer.ndim == 3
+        and not layer.rgb
+        and not {"record", PLACED} & layer.metadata.keys()
+    ]
+
+
+def show_scan(viewer: Any, layer: Any, picture: Volume) -> Any:
+    """Show a placed scan under everything else; returns its layer."""
+    remove(viewer, layer)
+    data, keywords, _ = layer_tuple(picture, "Scan, placed", LIMITS)
+    keywords["metadata"][PLACED] = True
+    shown = viewer.add_image(data, **keywords)
+    viewer.layers.move(viewer.layers.index(shown), 0)
+    return shown

@@ -22,7 +22,7 @@ from superqt import QCollapsible
 
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
 from napari_brainldm.engine.sampling import SAMPLERS
-from napari_brainldm.widgets.condition_rows import Row, row_of
+from napari_brainldm.widgets.condition_rows import Row, row_of, way_of
 from napari_brainldm.widgets.looks import Colours, named, quiet
 from napari_brainldm.widgets.presets import PresetButton
 
@@ -121,10 +121,15 @@ class RequestForm(QWidget):
     moved = Signal()  # a value changed, perhaps under a moving hand
     released = Signal()  # the hand let go
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: Card, of_scan: bool = False) -> None:
         super().__init__()
         self.rows: dict[str, Row] = {c.name: row_of(c) for c in card.vocabulary}
+        ways = card.directions if of_scan else ()
+        self.ways = {d.name: way_of(d) for d in ways}
+        self.own = card.complete(Conditions())
         self.seed, self.sampler = SeedRow(), SamplerForm(card)
+        self.seed.setVisible(not of_scan)
+        self.sampler.setVisible(not of_scan)  # a scan comes back the way it went
         self.advanced = QCollapsible("Advanced")
         self.advanced.addWidget(self.sampler)
         self.advanced.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
@@ -135,16 +140,21 @@ class RequestForm(QWidget):
         self.reset.clicked.connect(self._on_reset_clicked)
         self._lay_out()
         for button in (self.presets, self.reset):
-            button.setVisible(bool(self.rows))  # a model may know no conditions
-        for part in (*self.rows.values(), self.seed, self.sampler):
+            button.setVisible(bool(self._all))  # a model may know no conditions
+        for part in (*self._all, self.seed, self.sampler):
             part.moved.connect(self.moved)
-        for row in self.rows.values():
+        for row in self._all:
             row.released.connect(self.released)
+
+    @property
+    def _all(self) -> tuple[Row, ...]:
+        """Rows of conditions, then of directions."""
+        return (*self.rows.values(), *self.ways.values())
 
     @property
     def dragging(self) -> bool:
         """Whether any slider is held."""
-        return any(row.dragging for row in self.rows.values())
+        return any(row.dragging for row in self._all)
 
     @property
     def live(self) -> bool:
@@ -157,15 +167,35 @@ class RequestForm(QWidget):
         return Request(
             Conditions.of(values),
             Seed(self.seed.box.value()),
+            self._shift(),
             sampler=self.sampler.value(),
             guidance=self.sampler.guidance.value(),
         )
 
+    def _shift(self) -> tuple[tuple[str, float], ...]:
+        """Amounts along directions that are not 0, sorted by name."""
+        amounts = ((name, float(row.value())) for name, row in self.ways.items())
+        return tuple(sorted((name, value) for name, value in amounts if value))
+
+    def show_own(self, own: Conditions) -> None:
+        """Begin with a scan's `own` conditions; Reset comes back to them."""
+        self.own = self.own.with_values(own.as_dict())
+        self._show_own()
+
+    def _show_own(self) -> None:
+        for name, value in self.own.as_dict().items():
+            self.rows[name].set_value(value)
+        for row in self.ways.values():
+            row.set_value(0.0)
+
     def show_request(self, request: Request) -> None:
-        """Show what `request` asks for, without a signal; it must start from a seed."""
-        assert isinstance(request.origin, Seed)
+        """Show what `request` asks for, without a signal."""
         for name, value in request.conditions.as_dict().items():
             self.rows[name].set_value(value)
+        for name, row in self.ways.items():
+            row.set_value(dict(request.shift).get(name, 0.0))
+        if not isinstance(request.origin, Seed):
+            return
         advanced = self.sampler
         parts = self.seed.box, advanced.sampler, advanced.steps, advanced.guidance
         with quiet(*parts):
@@ -176,7 +206,7 @@ class RequestForm(QWidget):
 
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""
-        for row in self.rows.values():
+        for row in self._all:
             row.set_colours(colours)
 
     def renew_seed(self) -> None:
@@ -186,8 +216,7 @@ class RequestForm(QWidget):
                 self.seed.draw()
 
     def _on_reset_clicked(self) -> None:
-        for row in self.rows.values():
-            row.set_value(row.covariate.reference)
+        self._show_own()
         self.moved.emit()  # once: several sliders are one picture
 
     def _on_presets_chosen(self, conditions: Conditions) -> None:
@@ -202,7 +231,7 @@ class RequestForm(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
-        for row in self.rows.values():
+        for row in self._all:
             layout.addWidget(row)
         layout.addWidget(self.seed)
         layout.addLayout(both)

@@ -50,6 +50,7 @@ TASKS = {
     "seeds": "Seeds",
     "atlas": "Atlas",
     "import": "Import",
+    "encode": "Scan",
 }
 
 

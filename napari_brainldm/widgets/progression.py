@@ -1,0 +1,111 @@
+"""The Progression dock: a person's own scan under other conditions.
+
+The Explore dock with another beginning: pictures start from a scan instead of noise.
+What is compared is always the edit with the reconstruction at the scan's own
+conditions, never with the scan: inversion itself errs, and that would look like
+disease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari_brainldm.engine.request import EngineError, Request, Sampler, Scan
+from napari_brainldm.widgets import overlays
+from napari_brainldm.widgets.explore import ExploreDock
+from napari_brainldm.widgets.job import Task
+from napari_brainldm.widgets.layers import volume_of
+from napari_brainldm.widgets.request_form import RequestForm
+from napari_brainldm.widgets.scan_row import STEPS, ScanRow, encoded
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.conform import Conformed
+    from napari_brainldm.widgets.desk import Picture
+
+QUICK = Sampler("ddim", 8)
+"""Of previews: the shorter inversion is made once, at the first of them."""
+
+
+class ProgressionDock(ExploreDock):
+    """Edits of one scan by the conditions and directions of a checkpoint.
+
+    Attributes
+    ----------
+    scan
+        The scan that is encoded; None when there is none for the model in use.
+    """
+
+    scan: Scan | None = None
+    _pinning = False
+
+    def _make_parts(self) -> None:
+        super()._make_parts()
+        self.scans = ScanRow(self._viewer)
+        self._layer: Any = None
+
+    def _lay_out(self) -> None:
+        super()._lay_out()
+        layout: Any = self.layout()
+        layout.insertWidget(1, self.scans)
+
+    def _wire(self) -> None:
+        super()._wire()
+        self.scans.chosen.connect(self._on_scans_chosen)
+
+    def _parts(self) -> tuple[Any, ...]:
+        return (*super()._parts(), self.scans._events)
+
+    def _form_of(self, card: Card) -> RequestForm:
+        return RequestForm(card, of_scan=True)
+
+    def _on_desk_opened(self, card: Card) -> None:
+        self.scan = None
+        self.scans.forget()
+        super()._on_desk_opened(card)
+
+    def _check(self, request: Request) -> None:
+        """Requests of the scan in hand are welcome, no others."""
+        if request.origin != self.scan:
+            raise EngineError(
+                "This request does not start from the scan that is encoded here. "
+                "Choose its scan and press Encode, or use the Explore dock."
+            )
+
+    def _on_scans_chosen(self, layer: Any) -> None:
+        renderer = self.desk.renderer
+        if renderer is None or layer is None:
+            return
+        self.error.hide()
+        self._again = lambda: self._on_scans_chosen(layer)
+        try:
+            volume = volume_of(layer)
+        except EngineError as error:
+            self.error.show_sentence(str(error))
+            return
+        work = partial(encoded, renderer, volume)
+        self.desk.run(Task("encode", work, self._on_scan_encoded))
+
+    def _on_scan_encoded(self, told: tuple[Scan, Conformed]) -> None:
+        self.scan, conformed = told
+        self.scans.tell(conformed)
+        self.comparison.unpin()
+        self._layer = overlays.show_scan(self._viewer, self._layer, conformed.volume)
+        assert self.form is not None
+        self.form.show_own(self.scan.conditions)
+        self._pinning = True
+        self.ask()
+
+    def _ask(self, request: Request, preview: bool) -> None:
+        if self.scan is None:
+            return
+        sampler = QUICK if preview else Sampler("ddim", STEPS)
+        super()._ask(replace(request, origin=self.scan, sampler=sampler), preview)
+
+    def _on_desk_shown(self, picture: Picture, preview: bool) -> None:
+        super()._on_desk_shown(picture, preview)
+        if self._pinning and not preview:
+            self._pinning = False
+            self.comparison.pin()

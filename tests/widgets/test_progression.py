@@ -1,0 +1,261 @@
+"""The Progression dock: a scan under other conditions, against its reconstruction."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_brainldm.engine.conform import Conformed
+from napari_brainldm.engine.imports.find import find
+from napari_brainldm.engine.imports.write import write_found
+from napari_brainldm.engine.quality import Quality
+from napari_brainldm.engine.renderer import Renderer
+from napari_brainldm.engine.request import EngineError, Sampler, Scan
+from napari_brainldm.engine.volume import Volume, mni_grid
+from napari_brainldm.widgets import layers, progression, scan_row
+from napari_brainldm.widgets.progression import ProgressionDock
+from tests import foreign
+from tests.widgets.conftest import settle
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few steps, and scans that lie on the grid pass: placing takes seconds."""
+
+    def conformed(_: Any, scan: Volume, *__: Any) -> Conformed:
+        brain = scan.data > 0
+        quality = Quality(0.9, 0.8, 0.7)
+        return Conformed(scan, brain, np.eye(4), 1.0, quality, ("Placed.",), "told")
+
+    monkeypatch.setattr("napari_brainldm.engine.scans.conform_to", conformed)
+    monkeypatch.setattr(scan_row, "STEPS", 4)
+    monkeypatch.setattr(progression, "STEPS", 4)
+    monkeypatch.setattr(progression, "QUICK", Sampler("ddim", 2))
+
+
+@pytest.fixture
+def dock(
+    make_napari_viewer_proxy: Any,
+    qtbot: Any,
+    tiny_checkpoint: Path,
+    segmenter_file: Path,
+    docks: list[Any],
+) -> ProgressionDock:
+    return made(make_napari_viewer_proxy, qtbot, docks, tiny_checkpoint, segmenter_file)
+
+
+def made(
+    viewers: Any, qtbot: Any, docks: list[Any], model: Path, segmenter: Path
+) -> ProgressionDock:
+    viewer = viewers(strict_qt="raise")
+    dock = ProgressionDock(viewer, model, segmenter)
+    viewer.window.add_dock_widget(dock, name="Progression")
+    docks.append(dock)
+    settle(qtbot, dock)
+    return dock
+
+
+def volume(dock: ProgressionDock, seed: int = 0) -> Volume:
+    assert dock.desk.renderer is not None
+    grid = dock.desk.renderer.card.grid
+    data = np.random.default_rng(seed).random(grid.shape, np.float32)
+    return Volume(data, grid.matrix)
+
+
+def add(dock: ProgressionDock, seed: int = 0, name: str = "T1w") -> None:
+    data, keywords, _ = layers.layer_tuple(volume(dock, seed), name, (0, 1))
+    dock._viewer.add_image(data, **keywords)
+
+
+def encode(qtbot: Any, dock: ProgressionDock) -> None:
+    dock.scans.encode.click()
+    qtbot.waitUntil(lambda: dock.comparison.pinned is not None, timeout=30_000)
+    settle(qtbot, dock)
+
+
+def names(dock: ProgressionDock) -> list[str]:
+    return [layer.name for layer in dock._viewer.layers]
+
+
+def test_without_a_scan_nothing_is_made(qtbot: Any, dock: ProgressionDock) -> None:
+    assert names(dock) == []
+    assert not dock.scans.encode.isEnabled()
+    assert "Choose a T1-weighted scan" in dock.scans.words.text()
+    dock.form.rows["age"].box.setValue(80.0)
+    settle(qtbot, dock)
+    assert names(dock) == []
+    assert dock.error.isHidden()
+
+
+def test_the_reconstruction_is_what_edits_are_compared_with(
+    qtbot: Any, dock: ProgressionDock
+) -> None:
+    add(dock)
+    encode(qtbot, dock)
+    assert "quality 0.80" in dock.scans.words.text()
+    assert dock.scan is not None
+    pinned = dock.comparison.pinned
+    assert pinned is not None
+    assert pinned.request.origin == dock.scan
+    assert pinned.request.conditions == dock.scan.conditions
+    assert set(names(dock)) == {"T1w", "Scan, placed", "Synthetic brain"}
+    dock.form.rows["ventricles"].box.setValue(60.0)
+    settle(qtbot, dock)
+    assert dock.comparison.pinned is pinned
+    edited = dock.desk.picture
+    assert edited is not None
+    assert edited.request.conditions.as_dict()["ventricles"] == 60.0
+    assert edited.request.sampler == Sampler("ddim", 4)
+    change = dock._viewer.layers["Difference"].data
+    expected = edited.volume.data - pinned.volume.data
+    np.testing.assert_allclose(change.T, expected, atol=1e-6)
+
+
+def test_a_tick_never_inverts_again(
+    qtbot: Any, dock: ProgressionDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for pictures, once for previews, whatever the hand does."""
+    inverted, invert = [], Renderer._invert
+
+    def counted(self: Renderer, scan: Scan, code: Any, steps: int, *rest: Any) -> Any:
+        inverted.append(steps)
+        return invert(self, scan, code, steps, *rest)
+
+    monkeypatch.setattr(Renderer, "_invert", counted)
+    add(dock)
+    encode(qtbot, dock)
+    slider = dock.form.rows["age"].slider
+    slider.setSliderDown(True)
+    for value in (60.0, 65.0, 70.0, 75.0):
+        slider.setValue(value)
+        qtbot.wait(30)
+    slider.setSliderDown(False)
+    settle(qtbot, dock)
+    assert dock.desk.picture is not None
+    assert dock.desk.picture.request.conditions.as_dict()["age"] == 75.0
+    dock.scans.encode.click()
+    settle(qtbot, dock)
+    assert sorted(inverted) == [2, 4]
+
+
+def test_reset_comes_back_to_the_scan_itself(qtbot: Any, dock: ProgressionDock) -> None:
+    add(dock)
+    encode(qtbot, dock)
+    first = dock._viewer.layers["Synthetic brain"].data.copy()
+    dock.form.rows["age"].box.setValue(85.0)
+    settle(qtbot, dock)
+    assert not np.array_equal(dock._viewer.layers["Synthetic brain"].data, first)
+    dock.past.undo.click()
+    settle(qtbot, dock)
+    assert np.array_equal(dock._viewer.layers["Synthetic brain"].data, first)
+    dock.past.redo.click()
+    settle(qtbot, dock)
+    dock.form.reset.click()
+    settle(qtbot, dock)
+    picture = dock.desk.picture
+    assert picture is not None and dock.scan is not None
+    shown, own = (
+        c.as_dict() for c in (picture.request.conditions, dock.scan.conditions)
+    )
+    for name, value in own.items():
+        if isinstance(value, str):
+            assert shown[name] == value
+        else:  # the controls show it rounded
+            assert float(shown[name]) == pytest.approx(value, abs=0.06)
+
+
+def test_another_scan_takes_the_place_of_the_first(
+    qtbot: Any, dock: ProgressionDock
+) -> None:
+    add(dock, 0, "first")
+    encode(qtbot, dock)
+    before = dock.scan
+    add(dock, 1, "second")
+    dock.scans.picker.setCurrentIndex(dock.scans.picker.findText("second"))
+    dock.scans.encode.click()
+    qtbot.waitUntil(lambda: dock.scan != before, timeout=30_000)
+    settle(qtbot, dock)
+    assert dock.comparison.pinned is not None
+    assert dock.comparison.pinned.request.origin == dock.scan
+    assert names(dock).count("Scan, placed") == 1
+    listed = [dock.scans.picker.itemText(n) for n in range(dock.scans.picker.count())]
+    assert listed == ["first", "second"]
+
+
+def test_a_scan_that_is_refused_is_told(
+    qtbot: Any, dock: ProgressionDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise EngineError("The scan does not look like a brain. Choose another.")
+
+    monkeypatch.setattr("napari_brainldm.engine.scans.conform_to", refuse)
+    add(dock)
+    dock.scans.encode.click()
+    settle(qtbot, dock)
+    assert "does not look like a brain" in dock.error.words.text()
+    assert dock.scan is None
+    assert names(dock) == ["T1w"]
+
+
+def test_requests_of_others_are_refused(qtbot: Any, dock: ProgressionDock) -> None:
+    add(dock)
+    encode(qtbot, dock)
+    picture = dock.desk.picture
+    assert picture is not None
+    dock._restore(Renderer.resolve(dock.desk.renderer, picture.request))
+    assert dock.error.isHidden()
+    other = Scan("0" * 64)
+    dock._restore(replace(picture.request, origin=other))
+    assert "does not start from the scan" in dock.error.words.text()
+
+
+def test_an_edit_is_exported_with_its_scan(
+    qtbot: Any, dock: ProgressionDock, tmp_path: Path
+) -> None:
+    add(dock)
+    encode(qtbot, dock)
+    dock.form.rows["age"].box.setValue(85.0)
+    settle(qtbot, dock)
+    dock.desk.save(tmp_path / "edit.nii.gz")
+    settle(qtbot, dock)
+    (file,) = tmp_path.glob("*.nii.gz")
+    sidecar = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert sidecar["Request"]["origin"]["scan"] == dock.scan.digest
+    assert sidecar["Scan"]
+    assert nib.load(file).shape == mni_grid(8.0).shape
+
+
+def test_a_checkpoint_with_directions_shows_their_sliders(
+    make_napari_viewer_proxy: Any,
+    qtbot: Any,
+    segmenter_file: Path,
+    docks: list[Any],
+    tmp_path: Path,
+) -> None:
+    settings = foreign.LDAE_SETTINGS | {"latent_shape": [2, 16, 16, 8]}
+    model = tmp_path / "ldae.safetensors"
+    source = foreign.save_ldae(tmp_path / "files", settings)
+    for _ in write_found(find(source), model):
+        pass
+    dock = made(make_napari_viewer_proxy, qtbot, docks, model, segmenter_file)
+    assert list(dock.form.ways) == ["AD"]
+    add(dock)
+    encode(qtbot, dock)
+    row = dock.form.ways["AD"]
+    assert "0 is the scan itself" in row.note.text()
+    row.box.setValue(2.0)
+    settle(qtbot, dock)
+    picture = dock.desk.picture
+    assert picture is not None
+    assert picture.request.shift == (("AD", 2.0),)
+    assert dock._viewer.layers["Difference"].data.any()
+    dock.form.reset.click()
+    settle(qtbot, dock)
+    assert dock.desk.picture is not None
+    assert dock.desk.picture.request.shift == ()
