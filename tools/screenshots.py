@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def progress(theme: str, checkpoint: Path | None, folder: Path) -> None:
-    """Encode the scan of a simulated person, widen the ventricles, save what is seen."""
+    """Encode a simulated person's scan, widen the ventricles, save what is seen."""
     viewer = napari.Viewer(show=True, show_welcome_screen=False)
     viewer.theme = theme
     viewer.window.resize(1400, 900)

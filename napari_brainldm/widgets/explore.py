@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import (
-    QFrame,
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_brainldm.engine.asked import Findings, compare
@@ -66,6 +61,8 @@ class ExploreDock(QWidget):
     segmenter
         Measures the pictures; None for the bundled one.
     """
+
+    without: tuple[str, ...] = ()  # titles of sections that make no sense here
 
     def __init__(
         self,
@@ -142,6 +139,7 @@ class ExploreDock(QWidget):
             section = QCollapsible(title)
             section.addWidget(part)
             section.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
+            section.setVisible(title not in self.without)
             layout.addWidget(section)
         layout.addStretch(1)
         return body
@@ -196,6 +194,10 @@ class ExploreDock(QWidget):
 
     def _form_of(self, card: Card) -> RequestForm:
         return RequestForm(card)
+
+    def _begun(self, request: Request) -> Request:
+        """`request`, from where this dock's pictures start: noise, as it is."""
+        return request
 
     def _check(self, request: Request) -> None:
         """Raise EngineError unless this dock can show `request`."""
@@ -302,7 +304,7 @@ class ExploreDock(QWidget):
     def _on_sweep_asked(self, axes: tuple[Axis, ...]) -> None:
         if self.form is not None and axes:
             self.error.hide()
-            self.series.sweep(self.form.request(), axes)
+            self.series.sweep(self._begun(self.form.request()), axes)
 
     def _on_seeds_asked(self, count: int) -> None:
         if self.form is not None:

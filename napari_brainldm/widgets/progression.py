@@ -23,6 +23,7 @@ from napari_brainldm.widgets.scan_row import STEPS, ScanRow, encoded
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
     from napari_brainldm.engine.conform import Conformed
+    from napari_brainldm.engine.sweep import Axis
     from napari_brainldm.widgets.desk import Picture
 
 QUICK = Sampler("ddim", 8)
@@ -39,6 +40,7 @@ class ProgressionDock(ExploreDock):
     """
 
     scan: Scan | None = None
+    without = ("Spread over seeds",)
     _pinning = False
 
     def _make_parts(self) -> None:
@@ -98,11 +100,21 @@ class ProgressionDock(ExploreDock):
         self._pinning = True
         self.ask()
 
+    def _begun(self, request: Request) -> Request:
+        assert self.scan is not None
+        return replace(request, origin=self.scan, sampler=Sampler("ddim", STEPS))
+
     def _ask(self, request: Request, preview: bool) -> None:
         if self.scan is None:
             return
-        sampler = QUICK if preview else Sampler("ddim", STEPS)
-        super()._ask(replace(request, origin=self.scan, sampler=sampler), preview)
+        request = self._begun(request)
+        if preview:
+            request = replace(request, sampler=QUICK)
+        super()._ask(request, preview)
+
+    def _on_sweep_asked(self, axes: tuple[Axis, ...]) -> None:
+        if self.scan is not None:
+            super()._on_sweep_asked(axes)
 
     def _on_desk_shown(self, picture: Picture, preview: bool) -> None:
         super()._on_desk_shown(picture, preview)

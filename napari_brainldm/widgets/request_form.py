@@ -129,10 +129,10 @@ class RequestForm(QWidget):
         self.own = card.complete(Conditions())
         self.seed, self.sampler = SeedRow(), SamplerForm(card)
         self.seed.setVisible(not of_scan)
-        self.sampler.setVisible(not of_scan)  # a scan comes back the way it went
         self.advanced = QCollapsible("Advanced")
         self.advanced.addWidget(self.sampler)
         self.advanced.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
+        self.advanced.setVisible(not of_scan)  # a scan comes back the way it went
         self.presets = PresetButton(card, lambda: self.request().conditions)
         self.presets.chosen.connect(self._on_presets_chosen)
         self.reset = QPushButton("Reset conditions")

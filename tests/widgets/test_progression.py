@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
 
 from napari_brainldm.engine.conform import Conformed
 from napari_brainldm.engine.imports.find import find
@@ -188,6 +192,27 @@ def test_another_scan_takes_the_place_of_the_first(
     assert listed == ["first", "second"]
 
 
+def test_a_sweep_is_of_the_scan(qtbot: Any, dock: ProgressionDock) -> None:
+    dock.sweeps.begin.click()  # without a scan there is nothing to sweep
+    settle(qtbot, dock)
+    assert dock.series.made is None
+    add(dock)
+    encode(qtbot, dock)
+    dock.sweeps.first.name.setCurrentIndex(dock.sweeps.first.name.findData("age"))
+    dock.sweeps.begin.click()
+    qtbot.waitUntil(lambda: dock.series.made is not None, timeout=60_000)
+    made = dock.series.made
+    assert made is not None
+    assert {request.origin for request in made.requests} == {dock.scan}
+
+
+def test_what_makes_no_sense_of_a_scan_is_not_offered(dock: ProgressionDock) -> None:
+    assert dock.seeds.isHidden() or not dock.seeds.isVisibleTo(dock)
+    assert not dock.form.seed.isVisibleTo(dock)
+    assert not dock.form.advanced.isVisibleTo(dock)
+    assert dock.compare.parentWidget() is not None
+
+
 def test_a_scan_that_is_refused_is_told(
     qtbot: Any, dock: ProgressionDock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,3 +284,25 @@ def test_a_checkpoint_with_directions_shows_their_sliders(
     settle(qtbot, dock)
     assert dock.desk.picture is not None
     assert dock.desk.picture.request.shift == ()
+
+
+def test_nothing_of_a_closed_dock_stays(
+    make_napari_viewer_proxy: Any,
+    qtbot: Any,
+    tiny_checkpoint: Path,
+    segmenter_file: Path,
+) -> None:
+    viewer = make_napari_viewer_proxy()
+    dock = ProgressionDock(viewer, tiny_checkpoint, segmenter_file)
+    inside = viewer.window.add_dock_widget(dock, name="Progression")
+    settle(qtbot, dock)
+    add(dock)
+    encode(qtbot, dock)
+    gone = weakref.ref(dock)
+    viewer.window.remove_dock_widget(inside)
+    dock.deleteLater()
+    del dock, inside
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()
+    assert gone() is None
+    viewer.layers.clear()  # tells nobody who is gone
