@@ -322,6 +322,11 @@ def scans(viewer: Any) -> list[Any]:
     ]
 
 
+def hide(layer: Any) -> None:
+    """Let `layer` be there, but not seen; its eye in the list brings it back."""
+    layer.visible = False
+
+
 def show_scan(viewer: Any, layer: Any, picture: Volume) -> Any:
     """Show a placed scan under everything else; returns its layer."""
     remove(viewer, layer)

@@ -47,6 +47,7 @@ class ProgressionDock(ExploreDock):
         super()._make_parts()
         self.scans = ScanRow(self._viewer)
         self._layer: Any = None
+        self._source: Any = None
 
     def _lay_out(self) -> None:
         super()._lay_out()
@@ -88,12 +89,14 @@ class ProgressionDock(ExploreDock):
             self.error.show_sentence(str(error))
             return
         work = partial(encoded, renderer, volume)
+        self._source = layer
         self.desk.run(Task("encode", work, self._on_scan_encoded))
 
     def _on_scan_encoded(self, told: tuple[Scan, Conformed]) -> None:
         self.scan, conformed = told
         self.scans.tell(conformed)
         self.comparison.unpin()
+        overlays.hide(self._source)  # it lies elsewhere than the placed one
         self._layer = overlays.show_scan(self._viewer, self._layer, conformed.volume)
         assert self.form is not None
         self.form.show_own(self.scan.conditions)

@@ -109,6 +109,7 @@ def test_the_reconstruction_is_what_edits_are_compared_with(
     assert pinned.request.origin == dock.scan
     assert pinned.request.conditions == dock.scan.conditions
     assert set(names(dock)) == {"T1w", "Scan, placed", "Synthetic brain"}
+    assert not dock._viewer.layers["T1w"].visible  # it lies elsewhere
     dock.form.rows["ventricles"].box.setValue(60.0)
     settle(qtbot, dock)
     assert dock.comparison.pinned is pinned
