@@ -139,8 +139,9 @@ class ExploreDock(QWidget):
             section = QCollapsible(title)
             section.addWidget(part)
             section.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
-            section.setVisible(title not in self.without)
             layout.addWidget(section)
+            if title in self.without:
+                section.hide()
         layout.addStretch(1)
         return body
 

@@ -128,23 +128,29 @@ class RequestForm(QWidget):
         self.ways = {d.name: way_of(d) for d in ways}
         self.own = card.complete(Conditions())
         self.seed, self.sampler = SeedRow(), SamplerForm(card)
-        self.seed.setVisible(not of_scan)
         self.advanced = QCollapsible("Advanced")
         self.advanced.addWidget(self.sampler)
         self.advanced.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
-        self.advanced.setVisible(not of_scan)  # a scan comes back the way it went
         self.presets = PresetButton(card, lambda: self.request().conditions)
         self.presets.chosen.connect(self._on_presets_chosen)
         self.reset = QPushButton("Reset conditions")
         named(self.reset, "Reset conditions", "Back to the values shown first")
         self.reset.clicked.connect(self._on_reset_clicked)
         self._lay_out()
-        for button in (self.presets, self.reset):
-            button.setVisible(bool(self._all))  # a model may know no conditions
+        self._leave_out(of_scan)
         for part in (*self._all, self.seed, self.sampler):
             part.moved.connect(self.moved)
         for row in self._all:
             row.released.connect(self.released)
+
+    def _leave_out(self, of_scan: bool) -> None:
+        """Hide what makes no sense; only now, for shown earlier it is a window."""
+        if of_scan:  # it comes back the way it went
+            self.seed.hide()
+            self.advanced.hide()
+        if not self._all:  # a model may know no conditions
+            self.presets.hide()
+            self.reset.hide()
 
     @property
     def _all(self) -> tuple[Row, ...]:
