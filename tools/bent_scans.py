@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_brainldm.engine.conform import put_in_place
-from napari_brainldm.engine.convention import brain_alone
-from napari_brainldm.engine.placement import Mask, Template, mni_template
+from napari_brainldm.engine.convention import brain_alone, likeness
+from napari_brainldm.engine.placement import Mask, mni_template
 from napari_brainldm.engine.resample import resample
 from napari_brainldm.engine.resources import segmenter_at_hand
 from napari_brainldm.engine.scan_file import load_volume
@@ -43,7 +43,7 @@ def main(paths: list[str]) -> None:
         back = warp.into_scan(Volume(after, grid.matrix), brain.grid)
         inside = brain.data > 0
         figures = (
-            *(likeness(data, template) for data in (before, after)),
+            *(likeness(Volume(d, grid.matrix), template) for d in (before, after)),
             *(overlap(data, template.brain) for data in (before, after)),
             float(np.abs(warp.there).max()),
             float(np.corrcoef(back[inside], brain.data[inside])[0, 1]),
@@ -51,12 +51,6 @@ def main(paths: list[str]) -> None:
         )
         row = " | ".join(f"{figure:.3g}" for figure in figures)
         print(f"| {path.name} | {row} |", flush=True)
-
-
-def likeness(data: Array, template: Template) -> float:
-    """Correlation with the template within its brain."""
-    inside = template.brain
-    return float(np.corrcoef(data[inside], template.picture.data[inside])[0, 1])
 
 
 def overlap(data: Array, brain: Mask) -> float:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from napari_brainldm.engine.request import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from napari_brainldm.engine.imports.found import Found
 
-T = TypeVar("T")
 MEGABYTE = 2**20
 
 
@@ -40,6 +37,7 @@ class Import:
 def import_(command: Import) -> None:
     """Tell what was found and its terms, then write OUT."""
     from napari_brainldm.engine.imports.find import find, recognise
+    from napari_brainldm.engine.renderer import finish
 
     check_out(command.out)
     found = find(command.source)
@@ -59,16 +57,6 @@ def import_(command: Import) -> None:
         print("\nStopped; nothing was written.", file=sys.stderr)
         sys.exit(130)
     print(command.out)
-
-
-def finish(steps: Generator[Any, None, T]) -> T:
-    """What `steps` return at their end."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            found: T = done.value
-            return found
 
 
 def check_out(path: Path) -> None:

@@ -215,9 +215,7 @@ def _atlas(
             f"None of the {len(regions)} named regions occurs in the label map {name}. "
             "Choose the table that belongs to it."
         )
-    rows = tuple(tuple(float(v) for v in row) for row in affine)
-    i, j, k = labels.shape
-    return Atlas(name, labels, Grid((i, j, k), rows), held, licence)
+    return Atlas(name, labels, Grid.of(labels.shape, affine), held, licence)
 
 
 def _held(regions: tuple[Region, ...], labels: Labels) -> tuple[Region, ...]:

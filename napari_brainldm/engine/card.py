@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from napari_brainldm.engine.diffusion import Schedule, linear, scaled_linear
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
@@ -206,6 +207,9 @@ class Direction:
     figures: tuple[tuple[str, float], ...] = ()
 
 
+Entry = TypeVar("Entry", Covariate, Direction)
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where the weights come from and what may be done with them.
@@ -283,25 +287,11 @@ class Card:
 
     def covariate(self, name: str) -> Covariate:
         """The vocabulary's entry `name`; an EngineError sentence if there is none."""
-        for covariate in self.vocabulary:
-            if covariate.name == name:
-                return covariate
-        known = ", ".join(c.name for c in self.vocabulary) or "none"
-        raise EngineError(
-            f"{name!r} is not a condition of {self.name}. "
-            f"Its conditions are: {known}. Use one of these."
-        )
+        return _named(name, self.vocabulary, "condition", self.name)
 
     def direction(self, name: str) -> Direction:
         """The direction `name`; an EngineError sentence if there is none."""
-        for direction in self.directions:
-            if direction.name == name:
-                return direction
-        known = ", ".join(d.name for d in self.directions) or "none"
-        raise EngineError(
-            f"{name!r} is not a direction of {self.name}. Its directions are: {known}. "
-            "Use one of these."
-        )
+        return _named(name, self.directions, "direction", self.name)
 
     def complete(self, conditions: Conditions) -> Conditions:
         """Fill the covariates left out with their reference values."""
@@ -318,3 +308,15 @@ class Card:
         """The condition vector, 0..1 within the training range."""
         values: Mapping[str, Value] = self.complete(conditions).as_dict()
         return tuple(c.encode(values[c.name]) for c in self.vocabulary)
+
+
+def _named(name: str, entries: tuple[Entry, ...], what: str, model: str) -> Entry:
+    """The entry `name`; an EngineError sentence that tells those there are."""
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    known = ", ".join(entry.name for entry in entries) or "none"
+    raise EngineError(
+        f"{name!r} is not a {what} of {model}. Its {what}s are: {known}. Use one of "
+        "these."
+    )

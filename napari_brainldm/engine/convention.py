@@ -41,9 +41,6 @@ TEMPLATE_GRID = Grid(
 )
 """Of the 1 mm MNI152 template that LDAE's scans were warped to (LAS)."""
 
-SAME_MM = 1e-3
-"""How far two grids may lie apart and still be one."""
-
 
 def conform_to(
     card: Card,
@@ -98,7 +95,7 @@ def _bent(
     card: Card, scan: Volume, segmenter: Segmenter | None, preparation: Preparation
 ) -> Conformed:
     """N4, brain alone, bent onto the template, framed: as LDAE's authors do it."""
-    if _is_same(scan.grid, card.grid):
+    if scan.grid.is_at(card.grid):
         return _as_it_is(card, scan)
     template = mni_template()
     wanted = asdict(replace(preparation, n4=True))
@@ -107,11 +104,10 @@ def _bent(
     warp = bend(brain, placed.found.placement, template)
     onto = Volume(_bent_brain(brain, warp), TEMPLATE_GRID.matrix)
     volume = framed(onto, card.grid.voxel_size[0], card.grid.shape)
-    likeness = _likeness(onto, template)
     last = (
         f"Bent onto the MNI152 template by {warp.method} (correlation with it "
-        f"{likeness:.2f}), as the model was trained; volumes are the template's, not "
-        "the person's.",
+        f"{likeness(onto, template):.2f}), as the model was trained; volumes are the "
+        "template's, not the person's.",
         "Framed at 1.5 mm; least and greatest intensity became 0 and 1.",
     )
     unit = float(onto.data.max())
@@ -135,7 +131,7 @@ def brain_alone(placed: Placed) -> Volume:
     return Volume(np.where(brain, above, np.float32(0)), scan.affine)
 
 
-def _likeness(picture: Volume, template: Template) -> float:
+def likeness(picture: Volume, template: Template) -> float:
     """Correlation of intensities within the template's brain."""
     data = resample(picture, template.picture.grid)
     inside = template.brain
@@ -157,11 +153,6 @@ def _as_it_is(card: Card, scan: Volume) -> Conformed:
         ),
         "taken as prepared",
     )
-
-
-def _is_same(first: Grid, second: Grid) -> bool:
-    near = np.allclose(first.matrix, second.matrix, atol=SAME_MM)
-    return first.shape == second.shape and near
 
 
 def minmax(data: Array) -> tuple[Array, float]:

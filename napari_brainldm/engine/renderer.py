@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.segment import Segmenter
 
 Stage = Literal["conform", "encode", "invert", "denoise", "decode"]
+T = TypeVar("T")
 INVERSION = Sampler("ddim", 50)
 
 
@@ -371,11 +372,11 @@ def _stepwise(steps: Iterator[diffusion.Step]) -> Iterator[diffusion.Step]:
         yield step
 
 
-def finish(pictures: Generator[Progress, None, Volume]) -> Volume:
-    """Drive a render to its end, for callers that need no progress."""
+def finish(steps: Generator[Any, None, T]) -> T:
+    """What `steps` return at their end, for callers that need no progress."""
     while True:
         try:
-            next(pictures)
+            next(steps)
         except StopIteration as done:
-            picture: Volume = done.value
-            return picture
+            found: T = done.value
+            return found

@@ -179,7 +179,7 @@ class Request:
         """Read what `to_json` wrote; raises EngineError on anything else."""
         try:
             return request_from_plain(json.loads(text))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             raise EngineError(
                 f"This is not a picture request ({error}). "
                 "Use the 'request' entry of a sidecar written by this program."

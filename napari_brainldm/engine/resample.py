@@ -90,7 +90,7 @@ def covering_grid(volume: Volume, voxel_mm: float) -> Grid:
     i, j, k = (max(int(n), 2) for n in np.ceil(extent / voxel_mm) + 1)
     affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
     affine[:3, 3] = low
-    return Grid((i, j, k), tuple(tuple(float(v) for v in row) for row in affine))
+    return Grid.of((i, j, k), affine)
 
 
 def on_cubes(volume: Volume, voxel_mm: float, order: int = 1) -> tuple[Array, Grid]:

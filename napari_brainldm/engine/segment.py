@@ -248,7 +248,7 @@ def _cut(grid: Grid, low: NDArray[np.int_], high: NDArray[np.int_]) -> Grid:
     affine = grid.matrix
     affine[:3, 3] += affine[:3, :3] @ low
     i, j, k = (int(n) for n in high - low)
-    return Grid((i, j, k), tuple(tuple(float(v) for v in row) for row in affine))
+    return Grid.of((i, j, k), affine)
 
 
 def _on_grid(picture: Volume, grid: Grid) -> Array:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Affine = NDArray[np.float64]
+
+SAME_MM = 1e-3
+"""How far two grids may lie apart and still be one."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,17 @@ class Grid:
 
     shape: tuple[int, int, int]
     affine: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], matrix: NDArray[Any]) -> Grid:
+        """The grid of `shape` (i, j, k) whose affine is `matrix` (4, 4)."""
+        i, j, k = (int(n) for n in shape)
+        return cls((i, j, k), tuple(tuple(float(v) for v in row) for row in matrix))
+
+    def is_at(self, other: Grid) -> bool:
+        """Whether both are one grid, but for a thousandth of a millimetre."""
+        near = np.allclose(self.matrix, other.matrix, atol=SAME_MM)
+        return self.shape == other.shape and bool(near)
 
     @property
     def matrix(self) -> Affine:
@@ -55,7 +70,7 @@ def mni_grid(voxel_mm: float) -> Grid:
     origin = centre - voxel_mm * (size - 1) / 2
     affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
     affine[:3, 3] = origin
-    return Grid((i, j, k), tuple(tuple(float(v) for v in row) for row in affine))
+    return Grid.of((i, j, k), affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +91,7 @@ class Volume:
     @property
     def grid(self) -> Grid:
         """The space of this picture."""
-        rows = tuple(tuple(float(v) for v in row) for row in self.affine)
-        i, j, k = self.data.shape
-        return Grid((i, j, k), rows)
+        return Grid.of(self.data.shape, self.affine)
 
     @property
     def digest(self) -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_brainldm.engine.imports.find import find, recognise
 from napari_brainldm.engine.imports.write import write_found
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.widgets.job import Step, Task, Tick
+from napari_brainldm.widgets.looks import agreed
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -42,7 +43,7 @@ class Importing(QObject):
     def _on_found(self, told: tuple[Found, tuple[str, ...]]) -> None:
         found, sentences = told
         dock = cast("QWidget", self.parent())  # not kept: it would keep the dock
-        if not agreed(dock, found, sentences):
+        if not import_agreed(dock, found, sentences):
             return
         name = f"{found.card.kind}-{self._source.stem}.safetensors"
         words = "Keep the imported checkpoint as"
@@ -54,13 +55,9 @@ class Importing(QObject):
             self._desk.background(Task("import", work, self.opening.emit))
 
 
-def agreed(parent: QWidget, found: Found, sentences: tuple[str, ...]) -> bool:
+def import_agreed(parent: QWidget, found: Found, sentences: tuple[str, ...]) -> bool:
     """Ask whether to import; what was found, its terms and its citation are shown."""
-    box, terms = QMessageBox(parent), found.terms
-    box.setIcon(QMessageBox.Icon.Question)
-    box.setWindowTitle("Import public weights")
-    box.setText(f"Import {found.card.name}?")
-    origin = found.card.provenance
+    terms, origin = found.terms, found.card.provenance
     parts = (
         "\n".join(sentences),
         "\n".join(origin.notes),
@@ -68,13 +65,10 @@ def agreed(parent: QWidget, found: Found, sentences: tuple[str, ...]) -> bool:
         f"Terms: {terms.text}",
         f"Cite: {origin.citation}" if origin.citation else "",
     )
-    box.setInformativeText("\n\n".join(part for part in parts if part))
-    words = "Import" if terms.open else "I agree to the terms: import"
-    yes = box.addButton(words, QMessageBox.ButtonRole.AcceptRole)
-    box.addButton(QMessageBox.StandardButton.Cancel)
-    box.exec()
-    box.deleteLater()
-    return box.clickedButton() == yes
+    details = "\n\n".join(part for part in parts if part)
+    question = f"Import {found.card.name}?"
+    yes = "Import" if terms.open else "I agree to the terms: import"
+    return agreed(parent, "Import public weights", question, details, yes)
 
 
 def _understood(

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QObject
-from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QLabel, QMessageBox, QSizePolicy, QWidget
 
 
 @dataclass(frozen=True)
@@ -90,3 +90,17 @@ def ender(
             part.close()
 
     return end
+
+
+def agreed(parent: QWidget, title: str, question: str, details: str, yes: str) -> bool:
+    """Ask `question` before something is done; `yes` is the button that agrees."""
+    box = QMessageBox(parent)
+    box.setIcon(QMessageBox.Icon.Question)
+    box.setWindowTitle(title)
+    box.setText(question)
+    box.setInformativeText(details)
+    button = box.addButton(yes, QMessageBox.ButtonRole.AcceptRole)
+    box.addButton(QMessageBox.StandardButton.Cancel)
+    box.exec()
+    box.deleteLater()
+    return box.clickedButton() == button

@@ -59,7 +59,7 @@ class ProgressionDock(ExploreDock):
         self.scans.chosen.connect(self._on_scans_chosen)
 
     def _parts(self) -> tuple[Any, ...]:
-        return (*super()._parts(), self.scans._events)
+        return (*super()._parts(), self.scans.listening)
 
     def _form_of(self, card: Card) -> RequestForm:
         return RequestForm(card, of_scan=True)

@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLineEdit,
-    QMessageBox,
     QPushButton,
     QTableView,
     QVBoxLayout,
@@ -31,7 +30,7 @@ from napari_brainldm.engine.atlas_fetch import SOURCES, Source
 from napari_brainldm.engine.files import write_whole, writing_into
 from napari_brainldm.engine.regions import Table
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.widgets.looks import named, sentence_label
+from napari_brainldm.widgets.looks import agreed, named, sentence_label
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.regions import Row
@@ -225,19 +224,12 @@ class RegionsPanel(QWidget):
 
 def download_agreed(parent: QWidget, source: Source) -> bool:
     """Ask whether `source` may be downloaded; its licence and origin are shown."""
-    box = QMessageBox(parent)
-    box.setIcon(QMessageBox.Icon.Question)
-    box.setWindowTitle(source.title)
-    box.setText(f"Download the atlas {source.title}?")
-    box.setInformativeText(
+    details = (
         f"{source.origin}\n\nLicence: {source.licence}\n\nIt is downloaded from "
         f"{source.host} into nilearn's data folder, unless it is there already."
     )
-    download = box.addButton("Download", QMessageBox.ButtonRole.AcceptRole)
-    box.addButton(QMessageBox.StandardButton.Cancel)
-    box.exec()
-    box.deleteLater()
-    return box.clickedButton() == download
+    question = f"Download the atlas {source.title}?"
+    return agreed(parent, source.title, question, details, "Download")
 
 
 def number_text(value: float | None) -> str:

@@ -26,7 +26,13 @@ NOTHING = "Choose a T1-weighted scan and press Encode."
 
 
 class ScanRow(QWidget):
-    """Picks a scan among the layers; tells how well it was placed."""
+    """Picks a scan among the layers; tells how well it was placed.
+
+    Attributes
+    ----------
+    listening
+        To be closed with the dock.
+    """
 
     chosen = Signal(object)  # the layer
 
@@ -51,7 +57,7 @@ class ScanRow(QWidget):
         layout.addLayout(line)
         layout.addWidget(self.words)
         self.encode.clicked.connect(self._on_encode_clicked)
-        self._events = Listening(viewer, self)
+        self.listening = Listening(viewer, self)
         self.refresh()
         self.forget()
 
@@ -75,10 +81,6 @@ class ScanRow(QWidget):
                 self.picker.addItem(layer.name, layer)
             self.picker.setCurrentIndex(max(self.picker.findData(before), 0))
         self.encode.setEnabled(bool(layers))
-
-    def close_events(self) -> None:
-        """Hear of no more layers."""
-        self._events.close()
 
     def _on_encode_clicked(self) -> None:
         self.chosen.emit(self.picker.currentData())

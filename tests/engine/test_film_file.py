@@ -18,7 +18,7 @@ from napari_brainldm.engine.film_file import (
     write_moving,
     write_series,
 )
-from napari_brainldm.engine.renderer import Renderer
+from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import EngineError, Request, Sampler
 from napari_brainldm.engine.sweep import Axis, Film, film
 from napari_brainldm.engine.volume import Volume
@@ -37,11 +37,7 @@ def made(renderer) -> Film:
         Request(sampler=Sampler("dpm++2m", 2)),
         (Axis.between("age", 30, 80, 3),),
     )
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return done.value
+    return finish(steps)
 
 
 @pytest.mark.parametrize("kind", [".gif", ".png"])

@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from napari_brainldm.commands.foreign import finish
 from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.framing import framed
 from napari_brainldm.engine.imports import brain_ldm, ldae, parts
@@ -33,6 +32,7 @@ from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.renderer import finish
 from napari_brainldm.engine.request import Conditions, EngineError
 from napari_brainldm.engine.volume import Volume
 from tests import foreign

@@ -15,7 +15,9 @@ from napari_brainldm.engine.volume import Volume
 from tests.tiny import tiny_segmenter
 
 pytest.importorskip("napari")
-QSettings = pytest.importorskip("qtpy.QtCore").QSettings
+QtCore = pytest.importorskip("qtpy.QtCore")
+QSettings, QEvent = QtCore.QSettings, QtCore.QEvent
+QApplication = pytest.importorskip("qtpy.QtWidgets").QApplication
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +85,16 @@ def settle(qtbot: Any, dock: Any) -> None:
     qtbot.waitUntil(
         lambda: not dock.settle.isActive() and not dock.desk.busy, timeout=60_000
     )
+
+
+def close_for_good(viewer: Any, inside: Any, dock: Any) -> None:
+    """Take `dock` out of the window; the caller drops its own references after."""
+    viewer.window.remove_dock_widget(inside)
+    dock.deleteLater()
+
+
+def is_gone(left: Any) -> bool:
+    """Whether nobody holds what the weak reference `left` is of."""
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()
+    return left() is None

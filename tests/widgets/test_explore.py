@@ -17,12 +17,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
     QAbstractSpinBox,
-    QApplication,
     QFileDialog,
 )
 
@@ -32,7 +31,7 @@ from napari_brainldm.engine.request import EngineError, Request
 from napari_brainldm.widgets import explore, layers
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.preferences import Preferences
-from tests.widgets.conftest import settle
+from tests.widgets.conftest import close_for_good, is_gone, settle
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Volume
@@ -322,12 +321,9 @@ def test_nothing_of_a_closed_dock_stays(
     inside = viewer.window.add_dock_widget(dock, name="Explore")
     settle(qtbot, dock)
     gone = weakref.ref(dock)
-    viewer.window.remove_dock_widget(inside)
-    dock.deleteLater()
+    close_for_good(viewer, inside, dock)
     del dock, inside
-    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-    gc.collect()
-    assert gone() is None
+    assert is_gone(gone)
 
 
 def test_two_viewers_are_independent(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import weakref
 from dataclasses import replace
@@ -12,8 +11,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QApplication
 
 from napari_brainldm.engine.conform import Conformed
 from napari_brainldm.engine.imports.find import find
@@ -25,7 +22,7 @@ from napari_brainldm.engine.volume import Volume, mni_grid
 from napari_brainldm.widgets import layers, progression, scan_row
 from napari_brainldm.widgets.progression import ProgressionDock
 from tests import foreign
-from tests.widgets.conftest import settle
+from tests.widgets.conftest import close_for_good, is_gone, settle
 
 
 @pytest.fixture(autouse=True)
@@ -300,10 +297,7 @@ def test_nothing_of_a_closed_dock_stays(
     add(dock)
     encode(qtbot, dock)
     gone = weakref.ref(dock)
-    viewer.window.remove_dock_widget(inside)
-    dock.deleteLater()
+    close_for_good(viewer, inside, dock)
     del dock, inside
-    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-    gc.collect()
-    assert gone() is None
+    assert is_gone(gone)
     viewer.layers.clear()  # tells nobody who is gone

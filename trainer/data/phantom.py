@@ -257,9 +257,8 @@ def coarse(pack: TemplatePack) -> TemplatePack:
     pooled = functional.avg_pool3d(pack.structures[None], factor)[0]
     affine = pack.grid.matrix @ np.diag([factor, factor, factor, 1.0])
     affine[:3, 3] += pack.grid.matrix[:3, :3] @ np.full(3, (factor - 1) / 2)
-    rows = tuple(tuple(float(x) for x in row) for row in affine)
-    i, j, k = pooled.shape[1:]
-    return replace(pack, grid=Grid((i, j, k), rows), structures=pooled)
+    grid = Grid.of(tuple(pooled.shape[1:]), affine)
+    return replace(pack, grid=grid, structures=pooled)
 
 
 def _positions(

@@ -36,7 +36,7 @@ def model_grid(config: DataConfig) -> Grid:
     i, j, k = config.shape
     affine = grid.matrix
     affine[:3, 3] += config.voxel_mm * (np.array(grid.shape) - np.array([i, j, k])) / 2
-    return Grid((i, j, k), tuple(tuple(float(v) for v in row) for row in affine))
+    return Grid.of((i, j, k), affine)
 
 
 def on_grid(
@@ -52,7 +52,7 @@ def on_grid(
     from napari_brainldm.engine.scan_file import load_volume
 
     scan = load_volume(path)
-    if _same_space(scan, grid):
+    if scan.grid.is_at(grid):
         _check_content(path, scan)
         return normalise(scan.data, scan.data > 0, high=intensity.percentile)[0]
     return conform(
@@ -79,12 +79,6 @@ def _check_content(path: Path, scan: Volume) -> None:
         raise EngineError(
             f"{path.name} holds nothing brighter than 0. Give a scan with a brain."
         )
-
-
-def _same_space(scan: Volume, grid: Grid) -> bool:
-    return scan.data.shape == grid.shape and bool(
-        np.allclose(scan.affine, grid.matrix, atol=1e-3)
-    )
 
 
 def prepare(

@@ -24,6 +24,7 @@ from napari_brainldm.engine.networks.gradient_estimator import (
     GradientEstimatorSpec,
 )
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.sampling import noisy
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.autoencoder import middle
 from trainer.stages.ldm import PROBED
@@ -216,9 +217,7 @@ class LdaeStage:
         spec = self.card.schedule
         sigmas = diffusion.sampling_sigmas(self.schedule, STEPS, spec.spacing)
         noise = diffusion.noise(self.card.latent_shape, 0)
-        prior = bound.network.prior
-        start = diffusion.vp_scale(sigmas[0]) * noise
-        x = start if prior is None else prior.noisy(noise, sigmas[0], None)
+        x = noisy(bound.network, noise, sigmas[0], None)
         for step in diffusion.walk(bound.coded(code), x, sigmas):
             x = step.x
         return x

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_brainldm.engine.card import (
     Card,
     Covariate,
@@ -204,11 +206,9 @@ def _known(
 
 
 def _grid(settings: Mapping[str, Any], autoencoder: AutoencoderSpec) -> Grid:
-    rows = [[0.0] * 3 + [value] for value in ORIGIN_MM]
-    for axis, step in enumerate((-1.0, 1.0, 1.0)):
-        rows[axis][axis] = step
-    affine = (*(tuple(row) for row in rows), (0.0, 0.0, 0.0, 1.0))
-    return Grid(latent_to_shape(settings, autoencoder.factor, SHAPE), affine)
+    affine = np.diag([-1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] = ORIGIN_MM
+    return Grid.of(latent_to_shape(settings, autoencoder.factor, SHAPE), affine)
 
 
 LARGEST = 1024

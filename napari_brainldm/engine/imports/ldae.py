@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -225,13 +226,11 @@ def _grid(
     i, j, k = SHAPE
     most = k if encoder is None else encoder.slices // factor * factor
     shape = latent_to_shape(settings, factor, (i, j, min(k, most)))
-    rows = [[0.0] * 4 for _ in range(3)]
-    for axis, sign in enumerate((-1.0, 1.0, 1.0)):
-        step = sign * VOXEL_MM
-        start = _first_voxel(TEMPLATE_SHAPE[axis], shape[axis])
-        rows[axis][axis] = step
-        rows[axis][3] = TEMPLATE_ORIGIN_MM[axis] + start * step
-    return Grid(shape, (*(tuple(row) for row in rows), (0.0, 0.0, 0.0, 1.0)))
+    steps = VOXEL_MM * np.array([-1.0, 1.0, 1.0])
+    starts = [_first_voxel(*sizes) for sizes in zip(TEMPLATE_SHAPE, shape, strict=True)]
+    affine = np.diag([*steps, 1.0])
+    affine[:3, 3] = np.array(TEMPLATE_ORIGIN_MM) + starts * steps
+    return Grid.of(shape, affine)
 
 
 def _first_voxel(before: int, after: int) -> int:
