@@ -70,7 +70,7 @@ def person() -> Volume:
     """The scan of somebody of 70 who never was."""
     subject = draw_subject(PopulationConfig(youngest=70, oldest=71), 7, 3)
     pack = build_template(mni_grid(2.0))
-    return simulate(pack, subject, visits(subject, 1, 1.0)[0], 7).picture
+    return simulate(pack, subject, visits(subject, (0.0,))[0], 7).picture
 
 
 def shoot(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:
