@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from napari_brainldm.engine.card import KINDS, Card, without_autoencoder
 from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.frozen import from_plain, to_plain
-from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.request import Conditions, EngineError
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.networks.segmenter import SegmenterNet
@@ -85,6 +85,19 @@ class Checkpoint:
     def latent_mean(self) -> Tensor:
         """What is taken off a latent before it is scaled: (C, i, j, k), or 0."""
         return self.tensors.get("latent.mean", torch.zeros(()))
+
+    def read_out(self, latent: Tensor) -> Conditions:
+        """Covariates that the linear read-out sees in a latent (1, C, i, j, k).
+
+        `latent` is scaled as the card says. Clipped to the training range; the
+        reference values where the checkpoint has no read-out.
+        """
+        probe = self.part("probe")
+        if not probe:
+            return self.card.complete(Conditions())
+        codes = probe["weight"] @ latent.flatten().cpu() + probe["bias"]
+        read = zip(self.card.vocabulary, codes.clamp(0.0, 1.0).tolist(), strict=True)
+        return Conditions.of({c.name: c.decode(code) for c, code in read})
 
     def segmenter(self) -> SegmenterNet:
         """The segmentation network with its weights, in eval mode."""

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_brainldm.engine.request import EngineError
+
 PARALLEL = 1e-4  # radians below which slerp's division loses all digits
 
 
@@ -63,6 +65,23 @@ def between(first: Code, second: Code, fraction: float) -> Code:
     if first.semantic is not None and second.semantic is not None:
         semantic = lerp(first.semantic, second.semantic, fraction)
     return Code(latent, noise, semantic)
+
+
+def meaning(code: Code, wish: str) -> Tensor:
+    """The semantic part of `code`; without one, an EngineError about `wish`."""
+    if code.semantic is None:
+        raise EngineError(
+            f"{wish} was asked for, but this picture has no semantic code. Use an LDAE "
+            "checkpoint, which has a semantic encoder."
+        )
+    return code.semantic
+
+
+def along(semantic: Tensor, steps: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """A semantic code (1, E), moved by amounts of steps (E,)."""
+    for step, amount in steps:
+        semantic = semantic + amount * step.to(semantic)
+    return semantic
 
 
 def through(

@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.asked import volumes_asked
 from napari_brainldm.engine.bound import Bound
-from napari_brainldm.engine.codes import Code, between, through
+from napari_brainldm.engine.codes import Code, along, between, meaning, through
 from napari_brainldm.engine.device import Compute, choose, is_memory, out_of_memory
 from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.preview import CheapDecoder
 from napari_brainldm.engine.request import (
     Between,
     Conditions,
-    EngineError,
     Request,
     Sampler,
     Scan,
     Seed,
     Through,
+    Variation,
 )
 from napari_brainldm.engine.sampling import (
     check_sampler,
@@ -88,6 +88,7 @@ class Renderer:
         self._cheap = CheapDecoder(checkpoint, self.compute.device)
         self._scans = Scans(checkpoint.card, self.compute.device, segmenter)
         self._codes: dict[tuple[Scan, int, str], Code] = {}
+        self._owned: dict[Request, Tensor] = {}
 
     # -- scans -----------------------------------------------------------------
 
@@ -102,6 +103,10 @@ class Renderer:
             kept = {k: c for k, c in self._codes.items() if k[0].digest != digest}
             self._codes = kept
         return digest
+
+    def keep(self, picture: Array) -> str:
+        """Admit a picture (i, j, k) that is prepared already, as in training."""
+        return self._scans.keep(Volume(picture, self.card.grid.matrix))
 
     def conformed(self, digest: str) -> Conformed:
         """The admitted scan on the card's grid; computed once."""
@@ -118,19 +123,11 @@ class Renderer:
         read-out of the latent gives the others, clipped to the training range; a
         checkpoint without a read-out, the reference values.
         """
-        read = self._read_out(self._latent(digest, self.compute))
+        read = self.checkpoint.read_out(self._latent(digest, self.compute))
         found = self.conformed(digest).segmentation
         if found is None:
             return read
         return read.with_values(volumes_asked(self.card, measure(found)))
-
-    def _read_out(self, latent: Tensor) -> Conditions:
-        probe = self.checkpoint.part("probe")
-        if not probe:
-            return self.card.complete(Conditions())
-        codes = probe["weight"] @ latent.flatten().cpu() + probe["bias"]
-        read = zip(self.card.vocabulary, codes.clamp(0.0, 1.0).tolist(), strict=True)
-        return Conditions.of({c.name: c.decode(code) for c, code in read})
 
     def encode(
         self, scan: Scan, steps: int, compute: Compute
@@ -159,10 +156,13 @@ class Renderer:
         """The semantic code (1, E) of an admitted scan; None without an encoder."""
         if self.card.encoder is None:
             return None
+        return self._meant(self.conformed(digest).volume.data, compute)
+
+    def _meant(self, data: Array, compute: Compute) -> Tensor:
+        """The semantic code (1, E) of a picture (i, j, k) on the grid."""
         if self._meaning is None:
             network = self.checkpoint.semantic_encoder()
             self._meaning = network.to(self.compute.device)
-        data = self.conformed(digest).volume.data
         x = torch.from_numpy(data)[None, None].to(compute.device)
         with torch.no_grad(), compute.autocast():
             code: Tensor = self._meaning(x)
@@ -286,18 +286,12 @@ class Renderer:
         """The semantic code (1, E) along the shift asked for; None without one."""
         if not request.shift:
             return code.semantic
-        if code.semantic is None:
-            name = request.shift[0][0]
-            raise EngineError(
-                f"A shift along {name!r} was asked for, but this picture has no "
-                "semantic code. Start from a scan, with an LDAE checkpoint."
-            )
         moves = self.checkpoint.part("direction")
-        moved = code.semantic
-        for name, amount in request.shift:
-            step = moves[f"{self.card.direction(name).name}.move"]
-            moved = moved + amount * step.to(moved)
-        return moved
+        steps = [
+            (moves[f"{self.card.direction(name).name}.move"], amount)
+            for name, amount in request.shift
+        ]
+        return along(meaning(code, "A shift"), steps)
 
     def _start(
         self, request: Request, compute: Compute
@@ -305,7 +299,12 @@ class Renderer:
         origin, steps = request.origin, request.sampler.steps
         if isinstance(origin, Seed):
             noise = diffusion.noise(self.card.latent_shape, origin.value)
-            return Code(torch.zeros_like(noise), noise)
+            own = yield from self._own(request, compute)
+            return Code(torch.zeros_like(noise), noise, own)
+        if isinstance(origin, Variation):
+            code = yield from self.encode(origin.scan, 0, compute)
+            noise = diffusion.noise(self.card.latent_shape, origin.seed)
+            return Code(code.latent, noise, meaning(code, "A variation"))
         if isinstance(origin, Between):
             first = yield from self.encode(origin.first, steps, compute)
             second = yield from self.encode(origin.second, steps, compute)
@@ -316,6 +315,23 @@ class Renderer:
                 codes.append((yield from self.encode(scan, steps, compute)))
             return through(codes, origin.places, origin.place, origin.curve)
         return (yield from self.encode(origin, steps, compute))
+
+    def _own(
+        self, request: Request, compute: Compute
+    ) -> Generator[Progress, None, Tensor | None]:
+        """Semantic code (1, E) of the picture that noise makes, if it is to be moved.
+
+        That picture is made once for all shifts of it.
+        """
+        if not request.shift or self.card.encoder is None:
+            return None
+        plain = replace(request, shift=())
+        if plain not in self._owned:
+            latent = yield from self._sample(plain, compute)
+            self._owned[plain] = self._meant(
+                self._decode(latent, compute).data, compute
+            )
+        return self._owned[plain]
 
     def _vector(self, conditions: Conditions) -> Tensor | None:
         """Condition vector (1, n) as the denoiser takes it; None without conditions."""

@@ -72,6 +72,17 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class Variation:
+    """A picture that means the same as a scan, from noise drawn with `seed`.
+
+    Needs a checkpoint with a semantic encoder.
+    """
+
+    scan: Scan
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Between:
     """A picture between (0..1) or beyond two scans."""
 
@@ -121,7 +132,14 @@ class Through:
             )
 
 
-Origin = Seed | Scan | Between | Through
+Origin = Seed | Scan | Variation | Between | Through
+
+
+def drawn_from(origin: Origin) -> int | None:
+    """The seed of the noise a picture starts from; None where scans tell the noise."""
+    if isinstance(origin, Seed):
+        return origin.value
+    return origin.seed if isinstance(origin, Variation) else None
 
 
 @dataclass(frozen=True)
@@ -152,9 +170,10 @@ class Request:
     conditions
         Covariates asked for, in the vocabulary of the checkpoint's card.
     origin
-        Where the picture starts: noise, a scan, or between two scans.
+        Where the picture starts: noise, a scan, or between scans.
     shift
-        (direction, amount) pairs, amounts in SD along the direction.
+        (direction, amount) pairs, amounts in SD along the direction. From noise, any
+        shift, of 0 as well, is one of the code of the picture that the noise makes.
     sampler
         Steps and solver.
     guidance
@@ -245,6 +264,8 @@ def _origin_to_plain(origin: Origin) -> dict[str, Any]:
         return {"seed": origin.value}
     if isinstance(origin, Scan):
         return {"scan": origin.digest, "conditions": origin.conditions.as_dict()}
+    if isinstance(origin, Variation):
+        return {"variation": _origin_to_plain(origin.scan), "seed": origin.seed}
     if isinstance(origin, Through):
         return {
             "through": [_origin_to_plain(scan) for scan in origin.scans],
@@ -259,6 +280,8 @@ def _origin_to_plain(origin: Origin) -> dict[str, Any]:
 
 
 def _origin_from_plain(plain: Mapping[str, Any]) -> Origin:
+    if "variation" in plain:
+        return Variation(_scan_from_plain(plain["variation"]), int(plain["seed"]))
     if "seed" in plain:
         return Seed(int(plain["seed"]))
     if "scan" in plain:

@@ -90,7 +90,9 @@ class ExportRow(QWidget):
     def _name(self) -> str:
         """A name that tells the conditions, such as "age-60_sex-F_seed-0.nii.gz"."""
         request = self.record["Request"]
-        values = {**request["conditions"], **request["origin"]}
+        origin = request["origin"]
+        values = {**request["conditions"], **request["shift"]}
+        values |= {k: origin[k] for k in ("seed",) if k in origin}
         return "_".join(_told(k, v) for k, v in values.items()) + ".nii.gz"
 
 
