@@ -14,6 +14,7 @@ from napari_brainldm.engine.networks.preview import PreviewSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import Conditions, EngineError, Value
 from napari_brainldm.engine.volume import Grid
@@ -207,6 +208,26 @@ class Direction:
     figures: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True)
+class Plane:
+    """A plane in which groups of training people lie apart, kept beside the weights.
+
+    Normalised codes y lie at "plane.axes" (2, E) times y; "plane.centres" (G, 2) and
+    "plane.spreads" (G, 2, 2) are mean and covariance of the groups.
+
+    Attributes
+    ----------
+    title
+        What the groups differ in.
+    groups, counts
+        Their names, and how many people they were.
+    """
+
+    title: str
+    groups: tuple[str, ...]
+    counts: tuple[int, ...]
+
+
 Entry = TypeVar("Entry", Covariate, Direction)
 
 
@@ -249,6 +270,12 @@ class Card:
         Covariates in the order of the condition vector.
     directions
         Along which a semantic code can be moved, kept beside the weights.
+    plane
+        In which semantic codes of training people lie apart by a diagnosis.
+    forecast
+        What the forecast of a later scan asks of a person. Beside the weights lies
+        "forecast.weight" (1 + n, E): what a year adds to a semantic code, for nobody
+        in particular and by each of these, encoded 0..1.
     head_size
         Mean intracranial volume of the training set in ml: `brain` is brain volume
         times head_size / own intracranial volume. 0 when unknown.
@@ -262,7 +289,7 @@ class Card:
     kind: str
     name: str
     grid: Grid
-    autoencoder: AutoencoderSpec | None = None
+    autoencoder: AutoencoderSpec | VoxelSpec | None = None
     denoiser: UNetSpec | GradientEstimatorSpec | None = None
     encoder: SemanticEncoderSpec | None = None
     segmenter: SegmenterSpec | None = None
@@ -272,6 +299,8 @@ class Card:
     latent_centred: bool = False
     vocabulary: tuple[Covariate, ...] = ()
     directions: tuple[Direction, ...] = ()
+    plane: Plane | None = None
+    forecast: tuple[Covariate, ...] = ()
     intensity: Intensity = field(default_factory=Intensity)
     head_size: float = 0.0
     registration: str = "rigid"
@@ -292,6 +321,18 @@ class Card:
     def direction(self, name: str) -> Direction:
         """The direction `name`; an EngineError sentence if there is none."""
         return _named(name, self.directions, "direction", self.name)
+
+    def person(self, told: Conditions) -> tuple[float, ...]:
+        """What the forecast asks, encoded 0..1; what is not told by reference."""
+        if not self.forecast:
+            raise EngineError(
+                f"{self.name} has no forecast of later scans. Use a checkpoint of the "
+                "stage forecast."
+            )
+        given = told.as_dict()
+        for name in given:
+            _named(name, self.forecast, "question of the forecast", self.name)
+        return tuple(c.encode(given.get(c.name, c.reference)) for c in self.forecast)
 
     def complete(self, conditions: Conditions) -> Conditions:
         """Fill the covariates left out with their reference values."""

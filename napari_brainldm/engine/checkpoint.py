@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from napari_brainldm.engine.card import KINDS, Card, without_autoencoder
 from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.frozen import from_plain, to_plain
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.request import Conditions, EngineError
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Checkpoint:
     ----------
     tensors
         float32, keyed "autoencoder.*", "denoiser.*", "encoder.*", "segmenter.*",
-        "preview.*", "latent.mean", "semantic.*", "direction.*", "probe.*".
+        "preview.*", "latent.mean", "semantic.*", "direction.*", "plane.*",
+        "forecast.weight", "probe.*".
     sha256
         Of the file this was loaded from, hex; empty for one not yet saved.
     """
@@ -98,6 +100,11 @@ class Checkpoint:
         codes = probe["weight"] @ latent.flatten().cpu() + probe["bias"]
         read = zip(self.card.vocabulary, codes.clamp(0.0, 1.0).tolist(), strict=True)
         return Conditions.of({c.name: c.decode(code) for c, code in read})
+
+    def yearly(self, person: Conditions) -> Tensor:
+        """What a year adds to the semantic code (E,) of `person`, by the forecast."""
+        asked = torch.tensor((1.0, *self.card.person(person)))
+        return asked @ self.part("forecast")["weight"]
 
     def segmenter(self) -> SegmenterNet:
         """The segmentation network with its weights, in eval mode."""
@@ -235,7 +242,7 @@ def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
         parts: dict[str, nn.Module] = {
             name: spec.build() for name, spec in specs.items() if spec is not None
         }
-        if card.preview is not None and card.autoencoder is not None:
+        if card.preview is not None and isinstance(card.autoencoder, AutoencoderSpec):
             parts["preview"] = card.preview.build(card.autoencoder)
     shapes: dict[str, tuple[int, ...]] = {
         f"{part}.{key}": tuple(tensor.shape)
@@ -244,6 +251,13 @@ def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
     }
     if card.latent_centred:
         shapes["latent.mean"] = card.latent_shape
+    if card.plane is not None and card.encoder is not None:
+        groups = len(card.plane.groups)
+        shapes["plane.axes"] = (2, card.encoder.code_size)
+        shapes |= {"plane.centres": (groups, 2), "plane.spreads": (groups, 2, 2)}
+    if card.forecast and card.encoder is not None:
+        terms = 1 + len(card.forecast)
+        shapes["forecast.weight"] = (terms, card.encoder.code_size)
     return shapes | _direction_shapes(card)
 
 

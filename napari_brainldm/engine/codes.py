@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.request import Between, EngineError, Origin, Through
 
 PARALLEL = 1e-4  # radians below which slerp's division loses all digits
 
@@ -65,6 +65,15 @@ def between(first: Code, second: Code, fraction: float) -> Code:
     if first.semantic is not None and second.semantic is not None:
         semantic = lerp(first.semantic, second.semantic, fraction)
     return Code(latent, noise, semantic)
+
+
+def met(origin: Origin, codes: Sequence[Code]) -> Code:
+    """Where `origin` lies between the `codes` of its scans."""
+    if isinstance(origin, Between):
+        return between(codes[0], codes[1], origin.fraction)
+    if isinstance(origin, Through):
+        return through(codes, origin.places, origin.place, origin.curve)
+    return codes[0]
 
 
 def meaning(code: Code, wish: str) -> Tensor:

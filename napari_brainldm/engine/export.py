@@ -18,7 +18,7 @@ from napari_brainldm.engine.request import (
     Origin,
     Request,
     Scan,
-    Variation,
+    scans_of,
     to_plain,
 )
 from napari_brainldm.engine.scan_file import save_volume
@@ -86,9 +86,8 @@ def _extrapolated(renderer: Renderer, request: Request) -> list[str]:
 
 def _scan_of(origin: Origin) -> Scan | None:
     """The one scan a picture shows; None for noise and for several scans."""
-    if isinstance(origin, Variation):
-        return origin.scan
-    return origin if isinstance(origin, Scan) else None
+    scans = scans_of(origin)
+    return scans[0] if len(scans) == 1 else None
 
 
 def _scan_record(renderer: Renderer, origin: Scan) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.preview import folded, neighbourhoods, unfolded
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class CheapDecoder:
 def _shipped(checkpoint: Checkpoint) -> nn.Module:
     card = checkpoint.card
     assert card.preview is not None
-    assert card.autoencoder is not None
+    assert isinstance(card.autoencoder, AutoencoderSpec)
     network = card.preview.build(card.autoencoder)
     network.load_state_dict(checkpoint.part("preview"), strict=True)
     return network.eval()

@@ -12,19 +12,20 @@ from torch import Tensor, nn
 from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.asked import volumes_asked
 from napari_brainldm.engine.bound import Bound
-from napari_brainldm.engine.codes import Code, along, between, meaning, through
+from napari_brainldm.engine.codes import Code, along, meaning, met
 from napari_brainldm.engine.device import Compute, choose, is_memory, out_of_memory
 from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.preview import CheapDecoder
 from napari_brainldm.engine.request import (
-    Between,
     Conditions,
+    Later,
     Request,
     Sampler,
     Scan,
     Seed,
-    Through,
     Variation,
+    drawn_from,
+    scans_of,
 )
 from napari_brainldm.engine.sampling import (
     check_sampler,
@@ -296,25 +297,23 @@ class Renderer:
     def _start(
         self, request: Request, compute: Compute
     ) -> Generator[Progress, None, Code]:
-        origin, steps = request.origin, request.sampler.steps
+        origin, shape = request.origin, self.card.latent_shape
         if isinstance(origin, Seed):
-            noise = diffusion.noise(self.card.latent_shape, origin.value)
+            noise = diffusion.noise(shape, origin.value)
             own = yield from self._own(request, compute)
             return Code(torch.zeros_like(noise), noise, own)
+        steps = request.sampler.steps if drawn_from(origin) is None else 0
+        codes = []
+        for scan in scans_of(origin):
+            codes.append((yield from self.encode(scan, steps, compute)))
+        code = met(origin, codes)
         if isinstance(origin, Variation):
-            code = yield from self.encode(origin.scan, 0, compute)
-            noise = diffusion.noise(self.card.latent_shape, origin.seed)
+            noise = diffusion.noise(shape, origin.seed)
             return Code(code.latent, noise, meaning(code, "A variation"))
-        if isinstance(origin, Between):
-            first = yield from self.encode(origin.first, steps, compute)
-            second = yield from self.encode(origin.second, steps, compute)
-            return between(first, second, origin.fraction)
-        if isinstance(origin, Through):
-            codes = []
-            for scan in origin.scans:
-                codes.append((yield from self.encode(scan, steps, compute)))
-            return through(codes, origin.places, origin.place, origin.curve)
-        return (yield from self.encode(origin, steps, compute))
+        if isinstance(origin, Later):
+            step = self.checkpoint.yearly(origin.person), origin.years
+            return replace(code, semantic=along(meaning(code, "A forecast"), [step]))
+        return code
 
     def _own(
         self, request: Request, compute: Compute

@@ -83,6 +83,23 @@ class Variation:
 
 
 @dataclass(frozen=True)
+class Later:
+    """A scan as a regression in code space forecasts it, `years` after it was taken.
+
+    Attributes
+    ----------
+    person
+        What the forecast asks of the person: age at the scan, sex, diagnosis.
+    years
+        Below 0 for an earlier picture.
+    """
+
+    scan: Scan
+    person: Conditions
+    years: float
+
+
+@dataclass(frozen=True)
 class Between:
     """A picture between (0..1) or beyond two scans."""
 
@@ -132,7 +149,18 @@ class Through:
             )
 
 
-Origin = Seed | Scan | Variation | Between | Through
+Origin = Seed | Scan | Variation | Later | Between | Through
+
+
+def scans_of(origin: Origin) -> tuple[Scan, ...]:
+    """The scans that a picture starts from, in order; none for noise."""
+    if isinstance(origin, Seed):
+        return ()
+    if isinstance(origin, Scan):
+        return (origin,)
+    if isinstance(origin, Between):
+        return origin.first, origin.second
+    return origin.scans if isinstance(origin, Through) else (origin.scan,)
 
 
 def drawn_from(origin: Origin) -> int | None:
@@ -266,6 +294,12 @@ def _origin_to_plain(origin: Origin) -> dict[str, Any]:
         return {"scan": origin.digest, "conditions": origin.conditions.as_dict()}
     if isinstance(origin, Variation):
         return {"variation": _origin_to_plain(origin.scan), "seed": origin.seed}
+    if isinstance(origin, Later):
+        return {
+            "later": _origin_to_plain(origin.scan),
+            "person": origin.person.as_dict(),
+            "years": origin.years,
+        }
     if isinstance(origin, Through):
         return {
             "through": [_origin_to_plain(scan) for scan in origin.scans],
@@ -282,6 +316,12 @@ def _origin_to_plain(origin: Origin) -> dict[str, Any]:
 def _origin_from_plain(plain: Mapping[str, Any]) -> Origin:
     if "variation" in plain:
         return Variation(_scan_from_plain(plain["variation"]), int(plain["seed"]))
+    if "later" in plain:
+        return Later(
+            _scan_from_plain(plain["later"]),
+            Conditions.of(plain["person"]),
+            float(plain["years"]),
+        )
     if "seed" in plain:
         return Seed(int(plain["seed"]))
     if "scan" in plain:

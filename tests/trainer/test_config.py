@@ -29,7 +29,7 @@ def written(tmp_path, text: str) -> Path:
 
 
 CONFIGS = ["demo.toml", "ldae2025.toml", "ldae_demo.toml", "pinaya2022.toml"]
-SHIPPED = sorted([*CONFIGS, "ldae_visits.toml"])
+SHIPPED = sorted([*CONFIGS, "ldae_followed.toml", "ldae_visits.toml"])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -46,7 +46,8 @@ def test_the_shipped_configs_load(name):
 
 def test_the_visits_measured_are_of_no_one_the_model_was_trained_on():
     seen, visits = (load_config(Path(f"ldae_{n}.toml")) for n in ("demo", "visits"))
-    assert visits.cohort.seed != seen.cohort.seed
+    followed = load_config(Path("ldae_followed.toml"))
+    assert len({c.cohort.seed for c in (seen, visits, followed)}) == 3
     assert visits.cohort.times == (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
     assert visits.cohort.looks == seen.cohort.looks
 

@@ -78,6 +78,12 @@ def read_dataset(config: DataConfig) -> Dataset:
     )
 
 
+def is_simulated(root: Path) -> bool:
+    """Whether the dataset in `root` says that nobody was scanned for it."""
+    path = root / "dataset_description.json"
+    return path.is_file() and "simulated" in path.read_text(encoding="utf-8").lower()
+
+
 @dataclass(frozen=True)
 class _Scan:
     subject: str

@@ -24,11 +24,13 @@ SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights, finest first (Wang
 WINDOW = 11  # voxels, Gaussian with sigma 1.5 (Wang 2004)
 
 
-def ssim(first: Array, second: Array, mask: Mask) -> tuple[float, float]:
+def ssim(
+    first: Array, second: Array, mask: Mask, window: int = WINDOW
+) -> tuple[float, float]:
     """SSIM of two pictures (i, j, k) in [0, 1]: over the grid, and over `mask`.
 
-    MONAI's, Gaussian window of 11 voxels, data range 1; the mean of the local values
-    whose window lies inside the grid.
+    MONAI's, Gaussian window of `window` voxels with sigma 1.5, data range 1; the mean
+    of the local values whose window lies inside the grid.
     """
     x, y = (torch.from_numpy(p.astype(np.float32))[None, None] for p in (first, second))
     local, _ = compute_ssim_and_cs(
@@ -37,12 +39,12 @@ def ssim(first: Array, second: Array, mask: Mask) -> tuple[float, float]:
         spatial_dims=3,
         data_range=1.0,
         kernel_type=KernelType.GAUSSIAN,
-        kernel_size=(WINDOW,) * 3,
+        kernel_size=(window,) * 3,
         kernel_sigma=(1.5,) * 3,
     )
-    edge = WINDOW // 2
-    inside = mask[edge:-edge, edge:-edge, edge:-edge]
     values = local[0, 0].numpy()
+    edge = (window - 1) // 2  # of an even window the centre is the lower of the two
+    inside = mask[tuple(slice(edge, edge + n) for n in values.shape)]
     return float(values.mean()), float(values[inside].mean())
 
 
