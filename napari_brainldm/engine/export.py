@@ -18,6 +18,7 @@ from napari_brainldm.engine.request import (
     Origin,
     Request,
     Scan,
+    Through,
     to_plain,
 )
 from napari_brainldm.engine.scan_file import save_volume
@@ -56,6 +57,9 @@ def request_record(renderer: Renderer, request: Request) -> dict[str, Any]:
     }
     if isinstance(request.origin, Scan):
         plain["Scan"] = _scan_record(renderer, request.origin)
+    if isinstance(request.origin, Through):
+        plain["Visits"] = [_scan_record(renderer, s) for s in request.origin.scans]
+        plain["YearsBeyondVisits"] = request.origin.beyond
     return plain
 
 
