@@ -183,6 +183,10 @@ class CurvePanel(QWidget):
         self._made.clear()
         self._refresh()
 
+    def warn(self, sentence: str) -> None:
+        """Say under the plot what to mind of these volumes."""
+        self.words.setText(f"{LEGEND}\n{sentence}" if sentence else LEGEND)
+
     def excuse(self, sentence: str) -> None:
         """Say why nothing is measured."""
         self.plot.excuse = sentence or EMPTY

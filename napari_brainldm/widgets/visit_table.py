@@ -64,7 +64,7 @@ class VisitRow(QWidget):
         self.age.setSpecialValueText("age?")
         self.age.setSuffix(" years")
         self.age.setKeyboardTracking(False)
-        self.age.setFixedWidth(104)
+        self.age.setFixedWidth(120)
         self.remove.setFixedWidth(26)
         set_style(self.age, "padding: 1px 3px;")
         set_style(self.remove, "padding: 1px;")

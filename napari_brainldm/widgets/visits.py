@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from superqt import QCollapsible
 
 from napari_brainldm.engine.ageing import Kept, Point, film_along, measured_visits
+from napari_brainldm.engine.asked import BENT
 from napari_brainldm.engine.left_out import leave_out
 from napari_brainldm.engine.request import (
     EngineError,
@@ -138,6 +139,7 @@ class VisitsDock(ExploreDock):
 
     def _on_desk_opened(self, card: Card) -> None:
         self._forget()
+        self.curve.warn(BENT if card.registration == "nonlinear" else "")
         super()._on_desk_opened(card)
 
     def _forget(self) -> None:
@@ -229,8 +231,7 @@ class VisitsDock(ExploreDock):
         self.layers.hide_left_out()
         origin, course = picture.request.origin, self.course
         if isinstance(origin, Through) and course is not None:
-            beyond = course.where(origin.place) if origin.beyond else ""
-            self.layers.say(beyond.upper())
+            self.layers.say(_extrapolated(origin))
             self.curve.look(origin.curve, origin.place)
 
     def _on_desk_measured(self, findings: Findings | None) -> None:
@@ -258,7 +259,7 @@ class VisitsDock(ExploreDock):
         assert self.desk.renderer is not None
         self.hiding.tell(found)
         self.layers.show_left_out(self.desk.renderer, found)
-        self.layers.say(f"predicted at {found.age:.2f} years from the others".upper())
+        self.layers.say(f"PREDICTED\n{found.age:.2f} years,\nfrom the others")
         self._last = f"Visit at {found.age:.2f} years predicted"
 
     # -- film ------------------------------------------------------------------
@@ -294,6 +295,14 @@ def _of(course: Course, origin: Through) -> bool:
     """Whether `origin` lies on the way through the visits of `course`."""
     scans = tuple(visit.scan for visit in course.visits)
     return origin.scans == scans and origin.places == course.ages
+
+
+def _extrapolated(origin: Through) -> str:
+    """What the canvas says of a picture beyond the visits; empty of one between."""
+    if not origin.beyond:
+        return ""
+    side = "before\nthe first" if origin.beyond < 0 else "beyond\nthe last"
+    return f"EXTRAPOLATED\n{abs(origin.beyond):.2f} years {side} visit"
 
 
 def _encoded(

@@ -315,7 +315,8 @@ def test_beyond_the_visits_is_marked_everywhere(
     go(qtbot, dock, 75.5)
     told = "extrapolated: 1.50 years beyond the last visit"
     assert timeline.note.text() == f"⚠ {told}"
-    assert words["brainldm_words"].text == told.upper()
+    written = "EXTRAPOLATED\n1.50 years beyond\nthe last visit"
+    assert words["brainldm_words"].text == written
     assert words["brainldm_words"].visible
     assert dock.desk.picture is not None
     assert dock.desk.picture.record["YearsBeyondVisits"] == 1.5
@@ -390,7 +391,7 @@ def test_a_visit_is_left_out_and_its_error_shown(qtbot: Any, dock: VisitsDock) -
     assert "Prediction – its reconstruction" in texts
     assert f"{((predicted - rebuilt) ** 2).mean():.5f}" in texts
     assert shown[ERROR].metadata["record"]["Derived"]["parameters"] == {"age": 71.5}
-    assert "PREDICTED AT 71.50" in dock._viewer.canvas.overlays["brainldm_words"].text
+    assert "PREDICTED\n71.50" in dock._viewer.canvas.overlays["brainldm_words"].text
     go(qtbot, dock, 73.0)  # what is asked for next is seen
     assert not shown[ERROR].visible and not shown[PREDICTED].visible
     assert len(dock.visits.chosen()) == 3  # none of these layers is a scan
@@ -491,6 +492,7 @@ def test_an_ldae_travels_by_its_semantic_codes(
     for _ in write_found(find(source), model):
         pass
     dock = made(make_napari_viewer_proxy, qtbot, docks, model, segmenter_file)
+    assert "no person's volumes" in dock.curve.words.text()  # its scans are bent
     encode(qtbot, dock, (0.0, 0.56, 2.0))
     assert dock.travel.timeline.title.text() == "Time since the first visit"
     go(qtbot, dock, 1.0)
