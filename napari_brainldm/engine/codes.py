@@ -103,19 +103,34 @@ def through(
     with the same weights and given the norm that its visits have there.
     """
     if curve == "piecewise" or len(codes) == 2:
-        after = min(max(bisect(places, place), 1), len(codes) - 1)
-        first, last = places[after - 1], places[after]
-        fraction = (place - first) / (last - first)
+        after, fraction = _leg(places, place)
         return between(codes[after - 1], codes[after], fraction)
-    shares = spline_weights(places, place)
+    weights = spline_weights(places, place)
     noises = [c.stochastic for c in codes if c.stochastic is not None]
     meanings = [c.semantic for c in codes if c.semantic is not None]
     every = len(codes)
     return Code(
-        _summed([c.latent for c in codes], shares),
-        _of_norm(noises, shares) if len(noises) == every else None,
-        _summed(meanings, shares) if len(meanings) == every else None,
+        _summed([c.latent for c in codes], weights),
+        _of_norm(noises, weights) if len(noises) == every else None,
+        _summed(meanings, weights) if len(meanings) == every else None,
     )
+
+
+def shares(places: Sequence[float], place: float, curve: str) -> list[float]:
+    """What each visit counts at `place` for all that is summed; the sum is 1."""
+    if curve != "piecewise":
+        return spline_weights(places, place)
+    after, fraction = _leg(places, place)
+    found = [0.0] * len(places)
+    found[after - 1 : after + 1] = 1 - fraction, fraction
+    return found
+
+
+def _leg(places: Sequence[float], place: float) -> tuple[int, float]:
+    """Index of the later neighbour of `place`, and the fraction of the way there."""
+    after = min(max(bisect(places, place), 1), len(places) - 1)
+    first, last = places[after - 1], places[after]
+    return after, (place - first) / (last - first)
 
 
 def spline_weights(places: Sequence[float], place: float) -> list[float]:

@@ -18,6 +18,7 @@ from napari_brainldm.engine.request import (
     Origin,
     Request,
     Scan,
+    Through,
     scans_of,
     to_plain,
 )
@@ -58,6 +59,9 @@ def request_record(renderer: Renderer, request: Request) -> dict[str, Any]:
     scan = _scan_of(request.origin)
     if scan is not None:
         plain["Scan"] = _scan_record(renderer, scan)
+    if isinstance(request.origin, Through):
+        plain["Visits"] = [_scan_record(renderer, s) for s in request.origin.scans]
+        plain["YearsBeyondVisits"] = request.origin.beyond
     return plain
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.conform import Conformed, Preparation
     from napari_brainldm.engine.segment import Segmenter
 
-Stage = Literal["conform", "encode", "invert", "denoise", "decode"]
+Stage = Literal["conform", "encode", "invert", "denoise", "decode", "segment"]
 T = TypeVar("T")
 INVERSION = Sampler("ddim", 50)
 
@@ -88,8 +88,9 @@ class Renderer:
         self._meaning: nn.Module | None = None
         self._cheap = CheapDecoder(checkpoint, self.compute.device)
         self._scans = Scans(checkpoint.card, self.compute.device, segmenter)
+        self._stills: dict[tuple[str, str], Code] = {}
         self._codes: dict[tuple[Scan, int, str], Code] = {}
-        self._owned: dict[Request, Tensor] = {}
+        self._owned: dict[Request, Tensor | None] = {}
 
     # -- scans -----------------------------------------------------------------
 
@@ -103,6 +104,8 @@ class Renderer:
         if anew:
             kept = {k: c for k, c in self._codes.items() if k[0].digest != digest}
             self._codes = kept
+            stills = self._stills.items()
+            self._stills = {k: c for k, c in stills if k[0] != digest}
         return digest
 
     def keep(self, picture: Array) -> str:
@@ -124,7 +127,8 @@ class Renderer:
         read-out of the latent gives the others, clipped to the training range; a
         checkpoint without a read-out, the reference values.
         """
-        read = self.checkpoint.read_out(self._latent(digest, self.compute))
+        latent = self._still(digest, self.compute).latent
+        read = self.checkpoint.read_out(latent)
         found = self.conformed(digest).segmentation
         if found is None:
             return read
@@ -139,28 +143,27 @@ class Renderer:
             yield Progress("conform", 0, 1)
             self.conformed(scan.digest)
             yield Progress("encode", 0, 1)
-            code = Code(
-                self._latent(scan.digest, compute),
-                semantic=self._semantic(scan.digest, compute),
-            )
+            code = self._still(scan.digest, compute)
             if steps > 0:
                 noise = yield from self._invert(scan, code, steps, compute)
                 code = replace(code, stochastic=noise)
             self._codes[key] = code
         return self._codes[key]
 
-    def _latent(self, digest: str, compute: Compute) -> Tensor:
-        data = self.conformed(digest).volume.data
-        return self._scaled(self._mean(data, compute))
+    def _still(self, digest: str, compute: Compute) -> Code:
+        """The code of an admitted scan before its inversion; computed once."""
+        key = (digest, compute.precision)
+        if key not in self._stills:
+            data = self.conformed(digest).volume.data
+            latent = self._scaled(self._mean(data, compute))
+            code = Code(latent, semantic=self._meant(data, compute))
+            self._stills[key] = code
+        return self._stills[key]
 
-    def _semantic(self, digest: str, compute: Compute) -> Tensor | None:
-        """The semantic code (1, E) of an admitted scan; None without an encoder."""
+    def _meant(self, data: Array, compute: Compute) -> Tensor | None:
+        """The semantic code (1, E) of a picture (i, j, k); None without an encoder."""
         if self.card.encoder is None:
             return None
-        return self._meant(self.conformed(digest).volume.data, compute)
-
-    def _meant(self, data: Array, compute: Compute) -> Tensor:
-        """The semantic code (1, E) of a picture (i, j, k) on the grid."""
         if self._meaning is None:
             network = self.checkpoint.semantic_encoder()
             self._meaning = network.to(self.compute.device)

@@ -148,6 +148,12 @@ class Through:
                 f"{', '.join(CURVES)}. Choose one of these."
             )
 
+    @property
+    def beyond(self) -> float:
+        """How far `place` lies before the first scan (below 0) or after the last."""
+        first, last = self.places[0], self.places[-1]
+        return min(self.place - first, 0.0) + max(self.place - last, 0.0)
+
 
 Origin = Seed | Scan | Variation | Later | Between | Through
 

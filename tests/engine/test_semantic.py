@@ -70,14 +70,13 @@ def test_a_scan_is_encoded_once(
     renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, calls = Scan(scan(renderer, 0)), []
-    read = Renderer._semantic
-    monkeypatch.setattr(
-        Renderer, "_semantic", lambda *a: calls.append(a[1]) or read(*a)
-    )
+    read = Renderer._meant
+    monkeypatch.setattr(Renderer, "_meant", lambda *a: calls.append(a[1]) or read(*a))
     for amount in (0.0, 1.0, 2.0):
         request = Request(origin=own, shift=(("AD", amount),), sampler=STEPS)
         shown(renderer, request)
-    assert calls == [own.digest]
+    assert len(calls) == 1
+    assert np.array_equal(calls[0], renderer.conformed(own.digest).volume.data)
 
 
 def test_the_way_between_two_scans_begins_and_ends_with_them(

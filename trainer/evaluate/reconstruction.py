@@ -16,8 +16,8 @@ import torch
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Origin, Request, Sampler, Scan, Variation
+from napari_brainldm.engine.similarity import mse, ssim
 from napari_brainldm.engine.volume import Array
-from trainer.evaluate.similarity import ssim
 from trainer.evaluate.table import means
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def likeness(
     row = {
         "SSIM": ssim(picture, truth, brain, window)[0],
         "SSIM brain": ssim(picture, truth, brain)[1],
-        "MSE": float(np.mean((picture.astype(np.float64) - truth) ** 2)),
+        "MSE": mse(picture, truth),
     }
     if distance is not None:
         both = (
