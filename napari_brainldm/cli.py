@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,14 +15,15 @@ from tyro.conf import Positional, UseAppendAction, arg
 from napari_brainldm.commands import foreign, scans
 from napari_brainldm.commands.asked import (
     conditions_of,
+    person_of,
     settings_of,
     shift_of,
 )
 from napari_brainldm.commands.options import Device, Folder, Orientation, ScanFile
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import (
-    Conditions,
     EngineError,
+    Later,
     Request,
     Sampler,
     Scan,
@@ -30,7 +31,7 @@ from napari_brainldm.engine.request import (
 )
 
 if TYPE_CHECKING:
-    from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.card import Card, Covariate
     from napari_brainldm.engine.checkpoint import Checkpoint
     from napari_brainldm.engine.renderer import Renderer
     from napari_brainldm.engine.volume import Volume
@@ -51,6 +52,16 @@ Shift = Annotated[
     arg(
         metavar="NAME=AMOUNT",
         help="directions of a checkpoint that has some (brainldm info), e.g. AD=2",
+    ),
+]
+Years = Annotated[
+    float, arg(help="forecast the scan so many years on, with a checkpoint that can")
+]
+Person = Annotated[
+    UseAppendAction[tuple[tuple[str, ...], ...]],
+    arg(
+        metavar="NAME=VALUE",
+        help="who the forecast is for, e.g. age=72 sex=F diagnosis=AD (brainldm info)",
     ),
 ]
 Own = Annotated[
@@ -128,6 +139,8 @@ class Edit:
     out: Folder
     set: Settings = ()
     shift: Shift = ()
+    years: Years = 0.0
+    person: Person = ()
     checkpoint: File = None
     own: Own = ()
     steps: Annotated[int, arg(help="inversion steps")] = 50
@@ -221,12 +234,14 @@ def _card_lines(checkpoint: Checkpoint) -> list[str]:
 
 
 def _condition_lines(card: Card) -> list[str]:
-    lines = [f"    {_covariate_line(card, c.name)}" for c in card.vocabulary]
+    lines = [f"    {_covariate_line(c)}" for c in card.vocabulary]
+    asked = [f"    {_covariate_line(c)}" for c in card.forecast]
     ways = [f"    {d.name:11s} {d.description}" for d in card.directions]
     return [
         "  conditions" if lines else "  conditions  none",
         *lines,
         *(["  directions of the semantic code", *ways] if ways else []),
+        *(["  the forecast asks (--person)", *asked] if asked else []),
     ]
 
 
@@ -242,15 +257,13 @@ def _structure_lines(card: Card) -> list[str]:
     return lines
 
 
-def _covariate_line(card: Card, name: str) -> str:
-    covariate = card.covariate(name)
+def _covariate_line(covariate: Covariate) -> str:
+    name, told = covariate.name, covariate.description
     if covariate.categories:
-        return (
-            f"{name:11s} {' or '.join(covariate.categories)}  {covariate.description}"
-        )
+        return f"{name:11s} {' or '.join(covariate.categories)}  {told}".rstrip()
     span = f"{covariate.low:.4g} to {covariate.high:.4g} {covariate.unit}".rstrip()
     source = f" (from {covariate.range_from})" if covariate.range_from else ""
-    return f"{name:11s} {span}{source}  {covariate.description}"
+    return f"{name:11s} {span}{source}  {told}".rstrip()
 
 
 def generate(command: Generate) -> None:
@@ -270,7 +283,7 @@ def generate(command: Generate) -> None:
 
 def reconstruct(command: Reconstruct) -> None:
     """Write a scan on the model's grid and what the model makes of it."""
-    for file in _of_scan(command, (), ()):
+    for file in _of_scan(command):
         print(file)
 
 
@@ -281,20 +294,38 @@ def edit(command: Edit) -> None:
             f"--steps is {command.steps}; an edit needs at least 1 inversion step, for "
             "the autoencoder alone knows no conditions. Leave --steps out for 50."
         )
-    if not command.set and not command.shift:
+    if not (command.set or command.shift or command.years or command.person):
         raise EngineError(
-            "Nothing was asked to change. Add --set NAME=VALUE for a condition, or "
-            "--shift NAME=AMOUNT for a direction; brainldm info tells both."
+            "Nothing was asked to change. Add --set NAME=VALUE for a condition, "
+            "--shift NAME=AMOUNT for a direction, or --years for a forecast; brainldm "
+            "info tells what the checkpoint knows."
         )
-    for file in _of_scan(command, command.set, command.shift):
+    for file in _of_scan(command, command):
         print(file)
 
 
-def _of_scan(
-    command: Reconstruct | Edit,
-    wanted: tuple[tuple[str, ...], ...],
-    along: tuple[tuple[str, ...], ...],
-) -> Iterator[Path]:
+def _change(card: Card, asked: Edit) -> Callable[[Request], Request]:
+    """What turns the request of a reconstruction into that of the edit."""
+    changes, shift = settings_of(card, asked.set), shift_of(card, asked.shift)
+    if asked.person and not asked.years:
+        raise EngineError(
+            "--person says who a forecast is for, but no --years were asked for. Add "
+            "--years, such as --years 2."
+        )
+    person = person_of(card, asked.person) if asked.years else None
+
+    def change(request: Request) -> Request:
+        origin = request.origin
+        if person is not None and isinstance(origin, Scan):
+            origin = Later(origin, person, asked.years)
+        conditions = request.conditions.with_values(changes)
+        return replace(request, conditions=conditions, origin=origin, shift=shift)
+
+    return change
+
+
+def _of_scan(command: Reconstruct | Edit, asked: Edit | None = None) -> Iterator[Path]:
+    """The files of a scan, one by one; those of the edit if one is `asked`."""
     from napari_brainldm.engine.conform import Preparation
     from napari_brainldm.engine.export import (
         check_space,
@@ -307,32 +338,26 @@ def _of_scan(
     check_space(command.space)
     renderer = _renderer(command.checkpoint, command.device)
     # settings are read before the scan is placed, which takes long
-    changes, known = (settings_of(renderer.card, s) for s in (wanted, command.own))
-    shift = shift_of(renderer.card, along)
+    known = settings_of(renderer.card, command.own)
+    change = None if asked is None else _change(renderer.card, asked)
     scan = load_volume(command.scan, orientation=command.orientation or None)
     digest = renderer.admit(scan, Preparation(command.strip, command.n4))
     # named by digest: a file name may hold a person's name, which must not travel on
     stem, folder, space = f"scan-{digest[:8]}", command.out, command.space
     own = renderer.estimate(digest).with_values(known)
     yield export_scan(renderer, digest, folder, stem, space)
-    rebuilt = _scan_request(digest, own, own, command.steps)
+    sampler = Sampler("ddim", command.steps)
+    rebuilt = Request(own, Scan(digest, own), (), sampler)
     picture = _rendered(renderer, rebuilt)
     yield export(renderer, rebuilt, picture, folder, f"{stem}_reconstruction", space)
-    if not wanted and not shift:
+    if change is None:
         return
-    changed = own.with_values(changes)
-    edited = replace(_scan_request(digest, own, changed, command.steps), shift=shift)
+    edited = change(rebuilt)
     second = _rendered(renderer, edited)
     yield export(renderer, edited, second, folder, f"{stem}_edit", space)
     pictures, requests = (second, picture), (edited, rebuilt)
     stem = f"{stem}_difference"
     yield export_difference(renderer, requests, pictures, folder, stem, space)
-
-
-def _scan_request(
-    digest: str, own: Conditions, wanted: Conditions, steps: int
-) -> Request:
-    return Request(wanted, Scan(digest, own), (), Sampler("ddim", steps))
 
 
 def _checkpoint(path: Path | None) -> Checkpoint:

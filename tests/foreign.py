@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from napari_brainldm.engine.card import Covariate, Plane
+from napari_brainldm.engine.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from napari_brainldm.engine.imports.find import find
+from napari_brainldm.engine.imports.write import write_found
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
@@ -96,3 +105,30 @@ def save_ldae(folder: Path, settings: Mapping[str, Any] = LDAE_SETTINGS) -> Path
     torch.save(1 + torch.rand(32, generator=generator), folder / "semantic_std.pt")
     (folder / "config.json").write_text(json.dumps(settings))
     return folder
+
+
+def known_ldae(folder: Path) -> Path:
+    """A tiny LDAE as our trainer would leave it: a direction, a plane, a forecast."""
+    settings = LDAE_SETTINGS | {"latent_shape": [2, 16, 16, 8]}
+    path = folder / "ldae.safetensors"
+    for _ in write_found(find(save_ldae(folder / "files", settings)), path):
+        pass
+    found = load_checkpoint(path)
+    assert found.card.encoder is not None
+    age = Covariate("age", "Age", "years", low=60, high=90, reference=70.0)
+    ill = Covariate("diagnosis", "Diagnosis", reference="CN", categories=("CN", "AD"))
+    card = replace(
+        found.card,
+        directions=tuple(replace(d, reads="log odds") for d in found.card.directions),
+        plane=Plane("Alzheimer's disease", ("CN", "AD"), (40, 30)),
+        forecast=(age, ill),
+    )
+    size, generator = found.card.encoder.code_size, torch.Generator().manual_seed(0)
+    planted = {
+        "plane.axes": torch.randn(2, size, generator=generator) / size**0.5,
+        "plane.centres": torch.tensor([[-2.0, 0.0], [2.0, 0.0]]),
+        "plane.spreads": torch.eye(2).repeat(2, 1, 1),
+        "forecast.weight": torch.randn(3, size, generator=generator),
+    }
+    save_checkpoint(Checkpoint(card, dict(found.tensors) | planted), path)
+    return path

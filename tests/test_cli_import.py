@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -83,27 +84,32 @@ def test_ctrl_c_leaves_nothing(
     assert list(out.iterdir()) == []
 
 
-def test_a_scan_is_moved_along_a_direction(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    settings = foreign.LDAE_SETTINGS | {"latent_shape": [2, 16, 16, 8]}
-    source, out = foreign.save_ldae(tmp_path / "ldae", settings), tmp_path / "l"
-    model = out.with_suffix(".safetensors")
-    main(["import", str(source), str(model), "--accept-terms"])
+@pytest.fixture
+def edit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The words of an edit of a scan by a tiny LDAE, but for what to change."""
+    model = foreign.known_ldae(tmp_path)
     grid = load_checkpoint(model).card.grid
     data = np.random.default_rng(0).random(grid.shape, np.float32)
     scan = tmp_path / "scan.nii.gz"
     nib.save(nib.Nifti1Image(data, grid.matrix), scan)
     base = ["edit", str(scan), "--checkpoint", str(model), "--steps", "3"]
-    base += ["--device", "cpu", "--out", str(tmp_path / "o")]
-    capsys.readouterr()
-    main([*base, "--shift", "AD=2"])
+    return [*base, "--device", "cpu", "--out", str(tmp_path / "o")]
+
+
+def changed(capsys: pytest.CaptureFixture[str], words: list[str]) -> Any:
+    """The request of an edit that must succeed, and change something."""
+    main(words)
     files = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert len(files) == 4
-    change = np.asanyarray(nib.load(files[3]).dataobj)
-    assert np.abs(change).max() > 0
+    assert np.abs(np.asanyarray(nib.load(files[3]).dataobj)).max() > 0
     sidecar = json.loads(files[2].with_name(stem(files[2]) + ".json").read_text())
-    assert sidecar["Request"]["shift"] == {"AD": 2.0}
+    return sidecar["Request"]
+
+
+def test_a_scan_is_moved_along_a_direction(
+    capsys: pytest.CaptureFixture[str], edit: list[str]
+) -> None:
+    assert changed(capsys, [*edit, "--shift", "AD=2"])["shift"] == {"AD": 2.0}
     for words, said in (
         ((), "Nothing was asked to change"),
         (("--shift", "age=2"), "'age' is not a direction"),
@@ -111,7 +117,24 @@ def test_a_scan_is_moved_along_a_direction(
         (("--shift", "AD=inf"), "not all finite"),
         (("--shift", "AD"), "Write NAME=AMOUNT"),
     ):
-        assert said in refused(capsys, *base, *words)
+        assert said in refused(capsys, *edit, *words)
+
+
+def test_a_scan_is_forecast(
+    capsys: pytest.CaptureFixture[str], edit: list[str]
+) -> None:
+    who = ("--person", "age=80", "diagnosis=AD")
+    origin = changed(capsys, [*edit, "--years", "2.5", *who])["origin"]
+    assert origin["years"] == 2.5
+    assert origin["person"] == {"age": 80.0, "diagnosis": "AD"}
+    for words, said in (
+        (who, "no --years were asked for"),
+        (("--years", "2", "--person", "apoe=4"), "'apoe' is not a question"),
+        (("--years", "2", "--person", "diagnosis=FTD"), "knows CN, AD"),
+    ):
+        assert said in refused(capsys, *edit, *words)
+    main(["info", edit[3]])
+    assert "the forecast asks (--person)" in capsys.readouterr().out
 
 
 def stem(path: Path) -> str:

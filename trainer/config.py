@@ -224,13 +224,25 @@ class LdaeConfig:
 
     Attributes
     ----------
+    weighting
+        "snr": the paper's weights of timesteps, equation 9. "v": the error of v, all
+        timesteps alike, which looks at high noise as well.
     gamma
-        Power of the signal to noise ratio in the weights of timesteps.
+        Power of the signal to noise ratio in the paper's weights.
     """
 
     encoder: SemanticEncoderSpec = field(default_factory=SemanticEncoderSpec)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    weighting: str = "snr"
     gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse what is not known."""
+        if self.weighting not in ("snr", "v"):
+            raise EngineError(
+                f"ldae.weighting is {self.weighting!r}; known are 'snr' and 'v'. "
+                "Choose one of these."
+            )
 
 
 @dataclass(frozen=True)
@@ -253,6 +265,8 @@ class Target:
     positive, negative
         Of a column of categories: the direction leads from `negative` to `positive`,
         scans of other categories are left out. Empty for a column of numbers.
+    unit
+        Of a column of numbers, such as "years".
     """
 
     name: str
@@ -261,6 +275,7 @@ class Target:
     description: str = ""
     positive: str = ""
     negative: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True)

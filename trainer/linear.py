@@ -19,7 +19,10 @@ def logistic(x: Floats, y: Floats) -> Any:
     from sklearn.model_selection import GridSearchCV
 
     model = GridSearchCV(
-        LogisticRegression(max_iter=2000), {"C": 1 / PENALTIES}, scoring="roc_auc", cv=5
+        LogisticRegression(solver="newton-cholesky", max_iter=200),
+        {"C": 1 / PENALTIES},
+        scoring="roc_auc",
+        cv=5,
     )
     return model.fit(x, y).best_estimator_
 

@@ -26,6 +26,14 @@ def settings_of(card: Card, settings: Words) -> dict[str, Value]:
     return {name: card.parse(name, value) for name, value in pairs}
 
 
+def person_of(card: Card, settings: Words) -> Conditions:
+    """What the forecast of `card` asks of a person, from NAME=VALUE words."""
+    pairs = _pairs(settings, "NAME=VALUE, for example diagnosis=AD")
+    found = Conditions.of({n: card.question(n).parse(v) for n, v in pairs})
+    card.person(found)  # a card without a forecast says so
+    return found
+
+
 def shift_of(card: Card, settings: Words) -> tuple[tuple[str, float], ...]:
     """Amount along each direction from NAME=AMOUNT words, sorted by name."""
     found = {}

@@ -91,6 +91,11 @@ class Covariate:
         """Whether `value` lies outside the training range."""
         return not self.categories and not 0.0 <= self.encode(value) <= 1.0
 
+    def parse(self, value: Value) -> Value:
+        """`value` as its own type, or an EngineError sentence."""
+        self.encode(value)
+        return str(value) if self.categories else float(value)
+
     def _code(self, value: Value) -> float:
         if value not in self.categories:
             raise EngineError(
@@ -196,6 +201,9 @@ class Direction:
         "AD", "Alzheimer's disease", "SD".
     description
         One sentence for tooltips and tables.
+    reads
+        What the probe's value is in: "years", or "log odds"; empty for one that shares
+        its probe with another direction.
     figures
         How well its probe does on held-out subjects, with 95 % intervals, and the
         angles to the other directions: name to value.
@@ -205,6 +213,7 @@ class Direction:
     title: str
     unit: str = "SD"
     description: str = ""
+    reads: str = ""
     figures: tuple[tuple[str, float], ...] = ()
 
 
@@ -331,8 +340,12 @@ class Card:
             )
         given = told.as_dict()
         for name in given:
-            _named(name, self.forecast, "question of the forecast", self.name)
+            self.question(name)
         return tuple(c.encode(given.get(c.name, c.reference)) for c in self.forecast)
+
+    def question(self, name: str) -> Covariate:
+        """What the forecast calls `name`; an EngineError if it does not ask that."""
+        return _named(name, self.forecast, "question of the forecast", self.name)
 
     def complete(self, conditions: Conditions) -> Conditions:
         """Fill the covariates left out with their reference values."""
@@ -341,9 +354,7 @@ class Card:
 
     def parse(self, name: str, value: Value) -> Value:
         """`value` of covariate `name` as its own type, or an EngineError sentence."""
-        covariate = self.covariate(name)
-        covariate.encode(value)
-        return str(value) if covariate.categories else float(value)
+        return self.covariate(name).parse(value)
 
     def vector(self, conditions: Conditions) -> tuple[float, ...]:
         """The condition vector, 0..1 within the training range."""

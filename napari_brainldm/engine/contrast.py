@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from napari_brainldm.engine.request import Derived, EngineError, Request, Seed
+from napari_brainldm.engine.request import (
+    Derived,
+    EngineError,
+    Request,
+    drawn_from,
+    redrawn,
+)
 from napari_brainldm.engine.volume import Volume
 
 if TYPE_CHECKING:
@@ -105,22 +111,17 @@ class Spread:
 
 
 def seeds_from(request: Request, count: int) -> tuple[Request, ...]:
-    """`request` with its seed and the `count` - 1 that follow.
+    """`request` with its seed and the `count` - 1 that follow; of a scan, from 0.
 
     Raises
     ------
     EngineError
-        If it does not start from noise, or `count` is below 2.
+        If it starts from several scans, or `count` is below 2.
     """
-    if not isinstance(request.origin, Seed):
-        raise EngineError(
-            "This picture starts from a scan, not from a seed, so there is nothing to "
-            "vary. Choose a picture that starts from noise."
-        )
     if count < 2:
         raise EngineError(f"{count} seeds have no spread; choose at least 2.")
-    first = request.origin.value
-    return tuple(replace(request, origin=Seed(first + n)) for n in range(count))
+    first = drawn_from(request.origin) or 0
+    return tuple(redrawn(request, first + n) for n in range(count))
 
 
 def across_seeds(
@@ -156,7 +157,7 @@ def across_seeds(
 
 def _same_seeds(reference: Request, asked: Sequence[Request]) -> tuple[Request, ...]:
     """`reference` from the noise of each of `asked`."""
-    seeds_from(reference, 2)  # it must start from noise
+    seeds_from(reference, 2)  # it must not lie between scans
     return tuple(replace(reference, origin=one.origin) for one in asked)
 
 

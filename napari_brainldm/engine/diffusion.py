@@ -143,18 +143,29 @@ def denoiser(network: Network, schedule: Schedule, prediction: str) -> Denoise:
 
 
 def shifted(network: TwoBranches, schedule: Schedule, prediction: str) -> Denoise:
-    """As `denoiser`, moved along the estimated gradient G of a semantic code.
-
-    The noise is taken to be eps - sqrt(1 - abar) G (Zhang 2022, PDAE; LDAE).
-    """
+    """As `denoiser`, moved along the estimated gradient G of a semantic code."""
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         scale = vp_scale(sigma)
         t = torch.full((x.shape[0],), schedule.timestep(sigma), device=x.device)
         out, gradient = (part.to(x.dtype) for part in network(x / scale, t))
-        return to_x0(prediction, x, out, sigma) + (sigma**2 / scale) * gradient
+        return to_x0(prediction, x, drifted(prediction, out, gradient, sigma), sigma)
 
     return denoise
+
+
+def drifted(
+    prediction: str, out: Tensor, gradient: Tensor, sigma: float | Tensor
+) -> Tensor:
+    """The output `out` of a network, moved along the gradient G of a semantic code.
+
+    A noise is taken to be eps - sqrt(1 - abar) G (Zhang 2022, PDAE; LDAE). In other
+    predictions G is in their own unit, v - G and x0 + G: at high noise, where the
+    attributes of a whole brain are decided, eps hardly depends on them.
+    """
+    if prediction == "epsilon":
+        return out - (sigma / (1.0 + sigma * sigma) ** 0.5) * gradient
+    return out - gradient if prediction == "v" else out + gradient
 
 
 def clamped(denoise: Denoise, limit: float) -> Denoise:

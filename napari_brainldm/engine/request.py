@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -167,6 +167,25 @@ def scans_of(origin: Origin) -> tuple[Scan, ...]:
     if isinstance(origin, Between):
         return origin.first, origin.second
     return origin.scans if isinstance(origin, Through) else (origin.scan,)
+
+
+def redrawn(request: Request, seed: int) -> Request:
+    """`request` from the noise of `seed`; of one scan, a variation of it.
+
+    Raises
+    ------
+    EngineError
+        If it starts from several scans.
+    """
+    scans = scans_of(request.origin)
+    if not scans:
+        return replace(request, origin=Seed(seed))
+    if len(scans) > 1:
+        raise EngineError(
+            "This picture lies between several scans, so its noise cannot be drawn "
+            "anew. Choose a picture of one scan, or one that starts from noise."
+        )
+    return replace(request, origin=Variation(scans[0], seed))
 
 
 def drawn_from(origin: Origin) -> int | None:

@@ -14,6 +14,7 @@ MARK = "RESOURCES.md"
 """The file that tells our folder from any other folder called resources."""
 
 SEGMENTER = "segmenter.safetensors"
+BRAIN_LDM, LDAE = "brain_ldm_demo.safetensors", "ldae_demo.safetensors"
 
 
 def resource(name: str) -> Path:
@@ -32,12 +33,22 @@ def resource(name: str) -> Path:
 
 def bundled_checkpoint() -> Path:
     """The demo checkpoint that comes with the package."""
-    return resource("brain_ldm_demo.safetensors")
+    return resource(BRAIN_LDM)
 
 
 def bundled_ldae() -> Path:
     """The demo LDAE that comes with the package: a semantic code and directions."""
-    return resource("ldae_demo.safetensors")
+    return resource(LDAE)
+
+
+def bundled_for_scans() -> Path:
+    """The demo checkpoint for a scan: the LDAE, in a tree in which it is made."""
+    return models_at_hand()[-1] if models_at_hand() else bundled_checkpoint()
+
+
+def models_at_hand() -> list[Path]:
+    """The bundled checkpoints that make pictures, those of them that are made yet."""
+    return [path for name in (BRAIN_LDM, LDAE) if (path := _found(name)) is not None]
 
 
 def bundled_segmenter() -> Path:

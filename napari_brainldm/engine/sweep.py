@@ -1,4 +1,4 @@
-"""Sweeps: the same brain while one condition, or two, go through their values."""
+"""Sweeps: the same brain while a condition, a direction or the noise changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_brainldm.engine.contrast import counted
-from napari_brainldm.engine.request import Derived, EngineError, Request, Value
+from napari_brainldm.engine.request import Derived, EngineError, Request, Value, redrawn
 from napari_brainldm.engine.volume import Volume
 
 if TYPE_CHECKING:
@@ -21,21 +21,39 @@ MOST = 400
 """Pictures in one sweep: more would fill the memory of a laptop."""
 
 
+CONDITION, DIRECTION, SEED = "condition", "direction", "seed"
+"""What an axis can go through."""
+
+
 @dataclass(frozen=True)
 class Axis:
-    """A condition and the values it goes through, in its own unit."""
+    """What goes through its values.
+
+    Attributes
+    ----------
+    name
+        Of the condition or the direction; of seeds it is only for people.
+    values
+        In its own unit; SD along a direction.
+    kind
+        CONDITION, DIRECTION or SEED. Other seeds of a scan are variations of it.
+    """
 
     name: str
     values: tuple[Value, ...]
+    kind: str = CONDITION
 
     @classmethod
-    def between(cls, name: str, low: float, high: float, count: int) -> Axis:
+    def between(
+        cls, name: str, low: float, high: float, count: int, kind: str = CONDITION
+    ) -> Axis:
         """`count` values from `low` to `high`, equally spaced; either may be larger."""
         if count < 2:
             raise EngineError(
                 f"A sweep of {count} steps goes nowhere; choose 2 or more."
             )
-        return cls(name, tuple(float(v) for v in np.linspace(low, high, count)))
+        values = tuple(float(v) for v in np.linspace(low, high, count))
+        return cls(name, values, kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,32 +100,54 @@ def frames(request: Request, axes: Sequence[Axis]) -> tuple[Request, ...]:
     names = [axis.name for axis in axes]
     if len(set(names)) != len(names):
         raise EngineError(
-            f"{names[0]} is swept twice. Choose two different conditions, or one."
+            f"{names[0]} is swept twice. Choose two different things, or one."
         )
     count = int(np.prod([len(axis.values) for axis in axes])) if axes else 0
     check_count(count)
-    combinations = itertools.product(*(axis.values for axis in axes))
-    return tuple(
-        replace(
-            request,
-            conditions=request.conditions.with_values(
-                dict(zip(names, values, strict=True))
-            ),
-        )
-        for values in combinations
-    )
+    return tuple(_under(request, axes, values) for values in _combined(axes))
 
 
-def caption(card: Card, request: Request, axes: Sequence[Axis]) -> str:
-    """The swept conditions of one frame in words, such as "Age 64 years"."""
-    values = request.conditions.as_dict()
-    return ", ".join(_told(card, axis.name, values[axis.name]) for axis in axes)
+def _combined(axes: Sequence[Axis]) -> list[tuple[Value, ...]]:
+    return list(itertools.product(*(axis.values for axis in axes)))
 
 
-def _told(card: Card, name: str, value: Value) -> str:
-    covariate = card.covariate(name)
+def _under(request: Request, axes: Sequence[Axis], values: Sequence[Value]) -> Request:
+    for axis, value in zip(axes, values, strict=True):
+        request = _varied(request, axis, value)
+    return request
+
+
+def _varied(request: Request, axis: Axis, value: Value) -> Request:
+    if axis.kind == CONDITION:
+        conditions = request.conditions.with_values({axis.name: value})
+        return replace(request, conditions=conditions)
+    if axis.kind == DIRECTION:
+        shift = dict(request.shift) | {axis.name: float(value)}
+        return replace(request, shift=tuple(sorted(shift.items())))
+    return redrawn(request, int(value))
+
+
+def _caption(card: Card, axes: Sequence[Axis], values: Sequence[Value]) -> str:
+    """What is swept, in the words of one frame, such as "Age 64 years"."""
+    told = (_told(card, a, v) for a, v in zip(axes, values, strict=True))
+    return ", ".join(told)
+
+
+def _told(card: Card, axis: Axis, value: Value) -> str:
+    title, unit = _titled(card, axis)
     number = value if isinstance(value, str) else f"{value:.4g}"
-    return f"{covariate.title} {number} {covariate.unit}".rstrip()
+    return f"{title} {number} {unit}".rstrip()
+
+
+def _titled(card: Card, axis: Axis) -> tuple[str, str]:
+    """Title and unit of what `axis` goes along."""
+    if axis.kind == SEED:
+        return "Seed", ""
+    if axis.kind == DIRECTION:
+        direction = card.direction(axis.name)
+        return direction.title, direction.unit
+    covariate = card.covariate(axis.name)
+    return covariate.title, covariate.unit
 
 
 def film(
@@ -126,7 +166,7 @@ def film(
         tuple(axes),
         resolved,
         tuple(pictures),
-        tuple(caption(card, one, axes) for one in resolved),
+        tuple(_caption(card, axes, values) for values in _combined(axes)),
         Derived("sweep", swept, resolved),
-        tuple(card.covariate(axis.name).unit for axis in axes),
+        tuple(_titled(card, axis)[1] for axis in axes),
     )

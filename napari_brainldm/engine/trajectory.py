@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_brainldm.engine.codes import Code, along, meaning
+from napari_brainldm.engine.request import Later, Request
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_brainldm.engine.checkpoint import Checkpoint
-
-Shift = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,8 @@ class Crowd:
     degrees: float
 
 
-def place(checkpoint: Checkpoint, code: Code, shift: Shift) -> Place:
-    """Where `code` lies after `shift`, (direction, amount) pairs.
+def place(checkpoint: Checkpoint, code: Code, request: Request) -> Place:
+    """Where `code` lies once `request` moved it: by its shift, and by a forecast.
 
     Raises
     ------
@@ -71,8 +70,11 @@ def place(checkpoint: Checkpoint, code: Code, shift: Shift) -> Place:
     card, tensors = checkpoint.card, checkpoint.tensors
     steps = [
         (tensors[f"direction.{card.direction(name).name}.move"], amount)
-        for name, amount in shift
+        for name, amount in request.shift
     ]
+    if isinstance(request.origin, Later):
+        step = checkpoint.yearly(request.origin.person)
+        steps.append((step, request.origin.years))
     moved = along(meaning(code, "A place among people"), steps)[0].cpu()
     normal = (moved - tensors["semantic.mean"]) / tensors["semantic.std"]
     values = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWidget
 
+from napari_brainldm.engine.resources import models_at_hand
 from napari_brainldm.widgets.looks import named
 from napari_brainldm.widgets.recent import Recent
 
@@ -49,7 +50,7 @@ class CheckpointRow(QWidget):
         layout.addWidget(self.browse)
         self.picker.activated.connect(self._on_picker_activated)
         self.browse.clicked.connect(self._on_browse_clicked)
-        for path in self._recent.paths():
+        for path in dict.fromkeys((*self._recent.paths(), *models_at_hand())):
             self.picker.addItem(path.stem, str(path))
             self.picker.setItemData(self.picker.count() - 1, str(path), TIP)
         self.picker.setCurrentIndex(-1)

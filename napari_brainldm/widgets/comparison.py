@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.contrast import difference
 from napari_brainldm.engine.export import difference_record
-from napari_brainldm.engine.request import Origin, Request, Through
+from napari_brainldm.engine.request import Later, Origin, Request, Through
 from napari_brainldm.widgets import orthogonal, overlays
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 def _start(request: Request) -> Origin:
-    """Where a picture starts; on the way through visits every place is one start."""
+    """Where a picture starts: a forecast from its scan, all between visits alike."""
     origin = request.origin
+    if isinstance(origin, Later):
+        return origin.scan
     return replace(origin, place=0.0) if isinstance(origin, Through) else origin
 
 

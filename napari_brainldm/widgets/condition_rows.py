@@ -287,14 +287,24 @@ FARTHEST = 3.0
 """Amount along a direction, in its unit, to either side."""
 
 
-def way_of(direction: Direction) -> NumberRow:
-    """The slider of an amount along `direction`; 0 leaves a scan as it is."""
-    unit = direction.unit
-    told = f"{direction.description} 0 is the scan itself."
-    amount = Covariate(
-        direction.name, direction.title, unit, told, -FARTHEST, FARTHEST, 0.0
+def amount_of(direction: Direction) -> Covariate:
+    """The amount along `direction` as a number with a range."""
+    told = f"{direction.description} 0 changes nothing."
+    return Covariate(
+        direction.name,
+        direction.title,
+        direction.unit,
+        told,
+        -FARTHEST,
+        FARTHEST,
+        0.0,
     )
-    return NumberRow(amount, f"±{FARTHEST:g} {unit}; 0 is the scan itself")
+
+
+def way_of(direction: Direction) -> NumberRow:
+    """The slider of an amount along `direction`; 0 changes nothing."""
+    words = f"±{FARTHEST:g} {direction.unit}; 0 changes nothing"
+    return NumberRow(amount_of(direction), words)
 
 
 def row_of(covariate: Covariate) -> Row:

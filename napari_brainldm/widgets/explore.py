@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_brainldm.engine.asked import Findings, compare
 from napari_brainldm.engine.imports.find import is_foreign
@@ -26,14 +25,14 @@ from napari_brainldm.widgets.desk import Desk, Picture
 from napari_brainldm.widgets.export_row import ExportRow
 from napari_brainldm.widgets.history_row import HistoryRow, check_fits
 from napari_brainldm.widgets.importing import Importing
-from napari_brainldm.widgets.looks import colours_of, ender, sentence_label
+from napari_brainldm.widgets.looks import colours_of, ender, section, sentence_label
 from napari_brainldm.widgets.preferences import preferences
 from napari_brainldm.widgets.regions import Regions
 from napari_brainldm.widgets.request_form import RequestForm
 from napari_brainldm.widgets.revival import Revival
 from napari_brainldm.widgets.series import Series
 from napari_brainldm.widgets.status_panel import ErrorPanel, StatusPanel
-from napari_brainldm.widgets.sweep_panel import SeedsPanel, SweepPanel
+from napari_brainldm.widgets.sweep_panel import SeedsPanel, SweepPanel, ways_of
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
@@ -44,6 +43,8 @@ PREVIEW = "dpm++2m"
 
 BACKGROUND = ("sweep", "seeds", "import")
 """Tasks during which the rest of the dock can be used."""
+
+SPREAD = "Spread over seeds"
 
 SETTLE_MS = 350
 """After this long without a change, the full picture is made."""
@@ -62,6 +63,7 @@ class ExploreDock(QWidget):
         Measures the pictures; None for the bundled one.
     """
 
+    bundled = staticmethod(bundled_checkpoint)
     without: tuple[str, ...] = ()  # titles of sections that make no sense here
 
     def __init__(
@@ -98,12 +100,11 @@ class ExploreDock(QWidget):
         self.importing = Importing(self, self.desk)
         self.sweeps, self.seeds = SweepPanel(), SeedsPanel()
         self.about = sentence_label("About this checkpoint")
+        self.sections: dict[str, QWidget] = {}
         self.regions = Regions(self._viewer, self.desk, self.comparison)
         self.below, self.notice = ExportRow(), sentence_label("Notice")
         self.notice.setText(NOTICE)
-        self.settle = QTimer(self)
-        self.settle.setSingleShot(True)
-        self.settle.setInterval(SETTLE_MS)
+        self.settle = QTimer(self, singleShot=True, interval=SETTLE_MS)
 
     def _lay_out(self) -> None:
         self.area.setMinimumWidth(290)  # room for the five columns of the numbers
@@ -118,8 +119,7 @@ class ExploreDock(QWidget):
         layout.addWidget(self.models)
         layout.addWidget(self.past)
         layout.addWidget(self.area, 1)
-        below = (self.asked, self.error, self.status, self.below, self.notice)
-        for part in below:
+        for part in (self.asked, self.error, self.status, self.below, self.notice):
             layout.addWidget(part)
 
     def _body(self) -> QWidget:
@@ -129,21 +129,21 @@ class ExploreDock(QWidget):
         layout.setContentsMargins(0, 0, 6, 0)
         layout.setSpacing(0)  # sections bring their own margins
         layout.addLayout(self.place)
-        parts = {
-            "Compare": self.compare,
-            "Sweep": self.sweeps,
-            "Spread over seeds": self.seeds,
-            "About this checkpoint": self.about,
-        }
-        for title, part in parts.items():
-            section = QCollapsible(title)
-            section.addWidget(part)
-            section.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
-            layout.addWidget(section)
-            if title in self.without:
-                section.hide()
+        for title, part in self._sections().items():
+            self.sections[title] = section(title, part)
+            layout.addWidget(self.sections[title])
+            self.sections[title].setVisible(title not in self.without)
         layout.addStretch(1)
         return body
+
+    def _sections(self) -> dict[str, QWidget]:
+        """What can be unfolded, by title."""
+        return {
+            "Compare": self.compare,
+            "Sweep": self.sweeps,
+            SPREAD: self.seeds,
+            "About this checkpoint": self.about,
+        }
 
     def _wire(self) -> None:
         desk = self.desk
@@ -196,6 +196,10 @@ class ExploreDock(QWidget):
     def _form_of(self, card: Card) -> RequestForm:
         return RequestForm(card)
 
+    def _draws(self, card: Card) -> bool:
+        """Whether pictures for the model of `card` can be drawn from other noise."""
+        return True
+
     def _begun(self, request: Request) -> Request:
         """`request`, from where this dock's pictures start: noise, as it is."""
         return request
@@ -223,7 +227,7 @@ class ExploreDock(QWidget):
 
     def _open_bundled(self) -> None:
         try:
-            self.open(bundled_checkpoint())
+            self.open(self.bundled())
         except EngineError as error:
             self._again = self._open_bundled
             self.error.show_sentence(str(error))
@@ -242,7 +246,7 @@ class ExploreDock(QWidget):
         self.place.addWidget(self.form)
         self.asked.prepare(compare(card, Conditions()))
         self.notice.setText(card.provenance.notice)
-        self.sweeps.prepare(card)
+        self.sweeps.prepare(ways_of(card, self._draws(card)))
         self.about.setText(about(card))
         self.models.add(self._opening, card.name)
         self.ask()
@@ -312,7 +316,7 @@ class ExploreDock(QWidget):
             self.error.hide()
             pinned = self.comparison.pinned
             reference = None if pinned is None else pinned.request
-            self.series.vary(self.form.request(), count, reference)
+            self.series.vary(self._begun(self.form.request()), count, reference)
 
     def _on_series_swept(self, made: Film) -> None:
         self.sweeps.write.setEnabled(True)
@@ -382,9 +386,8 @@ class ExploreDock(QWidget):
     def _on_theme_changed(self, event: Any = None) -> None:
         colours = colours_of(self._viewer)
         self.status.colours = colours
-        self.error.set_colours(colours)
-        self.asked.set_colours(colours)
-        self.compare.set_colours(colours)
+        for part in (self.error, self.asked, self.compare):
+            part.set_colours(colours)
         self.notice.setStyleSheet(f"color: {colours.faint}; font-size: 10px;")
         if self.form is not None:
             self.form.set_colours(colours)

@@ -214,6 +214,18 @@ def _open_checkpoint(path: str | list[str]) -> list[tuple[None]]:
     return [(None,)]  # as npe2 calls "nothing to show"
 
 
+def open_scan(viewer: Any, path: Path) -> Any:
+    """Open the scan at `path` as napari would, had it been dropped; its layer.
+
+    Raises
+    ------
+    EngineError
+        If it cannot be read.
+    """
+    read_scan(path)  # napari would wrap the sentence into one of its own
+    return viewer.open(str(path), plugin=PLUGIN)[0]
+
+
 def _read(path: str | list[str]) -> list[LayerTuple]:
     return [_read_one(p) for p in _paths(path)]
 

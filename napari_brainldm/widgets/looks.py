@@ -11,6 +11,10 @@ from typing import Any
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QLabel, QMessageBox, QSizePolicy, QWidget
+from superqt import QCollapsible
+
+LAST_SEED = 2**31 - 1
+"""What a QSpinBox can show."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,14 @@ def set_style(widget: QWidget, style: str) -> None:
     """Set a style sheet if it is another: each setting costs a new polish."""
     if widget.styleSheet() != style:
         widget.setStyleSheet(style)
+
+
+def section(title: str, part: QWidget) -> QCollapsible:
+    """A part that can be unfolded, in line with the rows above."""
+    made = QCollapsible(title)
+    made.addWidget(part)
+    made.setContentsMargins(-9, 0, -9, 0)  # what QCollapsible insets its content by
+    return made
 
 
 def named(widget: QWidget, name: str, tip: str) -> QWidget:

@@ -18,18 +18,15 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
 from napari_brainldm.engine.sampling import SAMPLERS
 from napari_brainldm.widgets.condition_rows import Row, row_of, way_of
-from napari_brainldm.widgets.looks import Colours, named, quiet
+from napari_brainldm.widgets.looks import LAST_SEED, Colours, named, quiet, section
 from napari_brainldm.widgets.presets import PresetButton
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
-
-LAST_SEED = 2**31 - 1  # what a QSpinBox can show
 
 
 class SeedRow(QWidget):
@@ -127,9 +124,7 @@ class RequestForm(QWidget):
         self.ways = {d.name: way_of(d) for d in card.directions}
         self.own = card.complete(Conditions())
         self.seed, self.sampler = SeedRow(), SamplerForm(card)
-        self.advanced = QCollapsible("Advanced")
-        self.advanced.addWidget(self.sampler)
-        self.advanced.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
+        self.advanced = section("Advanced", self.sampler)
         self.presets = PresetButton(card, lambda: self.request().conditions)
         self.presets.chosen.connect(self._on_presets_chosen)
         self.reset = QPushButton("Reset conditions")

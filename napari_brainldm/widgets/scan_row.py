@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
+from napari_brainldm.engine.codes import Code
+from napari_brainldm.engine.conform import Conformed
 from napari_brainldm.engine.request import Scan
+from napari_brainldm.engine.scan_file import SUFFIXES
 from napari_brainldm.widgets import overlays
 from napari_brainldm.widgets.job import Step, Tick
 from napari_brainldm.widgets.looks import named, quiet, sentence_label
@@ -15,13 +27,13 @@ from napari_brainldm.widgets.looks import named, quiet, sentence_label
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_brainldm.engine.conform import Conformed
     from napari_brainldm.engine.renderer import Renderer
     from napari_brainldm.engine.volume import Volume
 
 STEPS = 50
 """Of the inversion that pictures are made from; previews have an own, shorter one."""
 
+SCANS = f"Scans ({' '.join(f'*{suffix}' for suffix in SUFFIXES)})"
 NOTHING = "Choose a T1-weighted scan and press Encode."
 
 
@@ -35,28 +47,33 @@ class ScanRow(QWidget):
     """
 
     chosen = Signal(object)  # the layer
+    opened = Signal(object)  # Path of a scan that is not a layer yet
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = viewer
         self.picker, self.encode = QComboBox(), QPushButton("Encode")
+        self.file = QPushButton("File…")
         self.words = sentence_label("Scan")
         named(self.picker, "Scan", "Image layers that may be a T1-weighted scan")
         tip = (
             "Place the scan, take it into the model and invert it: once, half a minute"
         )
         named(self.encode, "Encode the scan", tip)
+        named(self.file, "Open a scan", "Open a T1-weighted scan from a file")
         self.picker.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         line = QHBoxLayout()
         line.addWidget(self.picker, 1)
+        line.addWidget(self.file)
         line.addWidget(self.encode)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(line)
         layout.addWidget(self.words)
         self.encode.clicked.connect(self._on_encode_clicked)
+        self.file.clicked.connect(self.ask_file)
         self.listening = Listening(viewer, self)
         self.refresh()
         self.forget()
@@ -81,6 +98,16 @@ class ScanRow(QWidget):
                 self.picker.addItem(layer.name, layer)
             self.picker.setCurrentIndex(max(self.picker.findData(before), 0))
         self.encode.setEnabled(bool(layers))
+
+    def pick(self, layer: Any) -> None:
+        """Pick `layer`, if it may be a scan."""
+        self.picker.setCurrentIndex(max(self.picker.findData(layer), 0))
+
+    def ask_file(self) -> None:
+        """Ask for the file of a scan."""
+        name, _ = QFileDialog.getOpenFileName(self, "Open a scan", "", SCANS)
+        if name:
+            self.opened.emit(Path(name))
 
     def _on_encode_clicked(self) -> None:
         self.chosen.emit(self.picker.currentData())
@@ -113,14 +140,21 @@ class Listening(QObject):
             self._row.refresh()
 
 
-def encoded(
-    renderer: Renderer, volume: Volume
-) -> Generator[Step, None, tuple[Scan, Conformed]]:
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A scan in the model."""
+
+    scan: Scan
+    conformed: Conformed
+    code: Code
+
+
+def encoded(renderer: Renderer, volume: Volume) -> Generator[Step, None, Encoded]:
     """Place, estimate and invert a scan; all of it is kept by the renderer."""
     digest = renderer.admit(volume)
     yield Tick("conform", 0, 1)
     conformed = renderer.conformed(digest)
     yield Tick("encode", 0, 1)
     scan = Scan(digest, renderer.estimate(digest))
-    yield from renderer.encode(scan, STEPS, renderer.compute)
-    return scan, conformed
+    code = yield from renderer.encode(scan, STEPS, renderer.compute)
+    return Encoded(scan, conformed, code)

@@ -1,7 +1,8 @@
-"""Sweep one condition, or two, and see what changes from seed to seed."""
+"""Sweep a condition or a direction, or two, and see what changes from seed to seed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,68 +20,98 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_brainldm.engine.sweep import MOST, Axis
-from napari_brainldm.widgets.condition_rows import decimals, slider_range
-from napari_brainldm.widgets.looks import named, set_style
+from napari_brainldm.engine.card import Covariate
+from napari_brainldm.engine.sweep import CONDITION, DIRECTION, MOST, SEED, Axis
+from napari_brainldm.widgets.condition_rows import amount_of, decimals, slider_range
+from napari_brainldm.widgets.looks import LAST_SEED, named, set_style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_brainldm.engine.card import Card, Covariate
+    from napari_brainldm.engine.card import Card
 
 NOTHING = "(none)"
 STEPS = 9
 KINDS = "Animated GIF (*.gif);;Animated PNG (*.png);;MP4 film (*.mp4);;NIfTI (*.nii.gz)"
 
 
+@dataclass(frozen=True)
+class Way:
+    """What a sweep can go along: its range, and where it begins."""
+
+    range: Covariate
+    kind: str
+    begin: float
+
+    @property
+    def key(self) -> str:
+        """Tells it from a condition of the same name."""
+        name = self.range.name
+        return name if self.kind == CONDITION else f"{self.kind} {name}"
+
+
+def ways_of(card: Card, noise: bool) -> tuple[Way, ...]:
+    """Conditions and directions of `card`; with `noise`, seeds as well."""
+    conditions = (Way(c, CONDITION, c.low) for c in card.vocabulary)
+    amounts = (Way(amount_of(d), DIRECTION, 0.0) for d in card.directions)
+    seeds = Covariate("seed", "Seed", low=0, high=LAST_SEED)
+    return (*conditions, *amounts, *((Way(seeds, SEED, 0.0),) if noise else ()))
+
+
 class AxisRow(QWidget):
-    """One condition, from where to where, in how many steps."""
+    """One condition or direction, from where to where, in how many steps."""
 
     def __init__(self, title: str, optional: bool) -> None:
         super().__init__()
-        self._covariates: dict[str, Covariate] = {}
+        self._ways: dict[str, Way] = {}
         self._optional = optional
         self.name, self.steps = QComboBox(), QSpinBox()
         self.low, self.high = QDoubleSpinBox(), QDoubleSpinBox()
         self.steps.setRange(2, MOST)
         self.steps.setValue(STEPS if not optional else 3)
         self.steps.setSuffix(" steps")
-        named(self.name, title, "The condition that goes through its values")
+        named(self.name, title, "What goes through its values")
         named(self.low, f"{title}: from", "First value")
         named(self.high, f"{title}: to", "Last value; may be the smaller one")
-        named(self.steps, f"{title}: steps", "Pictures along this condition")
+        named(self.steps, f"{title}: steps", "Pictures along it")
         self._lay_out()
         self.name.currentIndexChanged.connect(self._on_name_changed)
 
-    def prepare(self, covariates: Sequence[Covariate]) -> None:
-        """Offer these conditions."""
-        self._covariates = {c.name: c for c in covariates}
+    def prepare(self, ways: Sequence[Way]) -> None:
+        """Offer to go along these."""
+        self._ways = {way.key: way for way in ways}
         self.name.clear()
         if self._optional:
             self.name.addItem(NOTHING, "")
-        for covariate in covariates:
-            self.name.addItem(covariate.title, covariate.name)
+        for key, way in self._ways.items():
+            self.name.addItem(way.range.title, key)
 
     def value(self) -> Axis | None:
         """The axis asked for; None for none."""
-        covariate = self._covariates.get(self.name.currentData() or "")
-        if covariate is None:
+        way = self._ways.get(self.name.currentData() or "")
+        if way is None:
             return None
-        if covariate.categories:
-            return Axis(covariate.name, covariate.categories)
+        name, kind = way.range.name, way.kind
+        if way.range.categories:
+            return Axis(name, way.range.categories, kind)
+        if kind == SEED:
+            first, count = round(self.low.value()), self.steps.value()
+            return Axis(name, tuple(range(first, first + count)), kind)
         ends = self.low.value(), self.high.value()
-        return Axis.between(covariate.name, *ends, self.steps.value())
+        return Axis.between(name, *ends, self.steps.value(), kind)
 
     def _on_name_changed(self) -> None:
-        covariate = self._covariates.get(self.name.currentData() or "")
-        numeric = covariate is not None and not covariate.categories
+        way = self._ways.get(self.name.currentData() or "")
+        numeric = way is not None and not way.range.categories
         for box in (self.low, self.high, self.steps):
             box.setEnabled(numeric)
-        if covariate is None or not numeric:
+        if way is None or not numeric:
             return
+        self.high.setEnabled(way.kind != SEED)  # as many as there are steps
+        covariate = way.range
         low, high = slider_range(covariate)
-        digits = decimals(covariate)
-        for box, value in ((self.low, covariate.low), (self.high, covariate.high)):
+        digits = 0 if way.kind == SEED else decimals(covariate)
+        for box, value in ((self.low, way.begin), (self.high, covariate.high)):
             box.setDecimals(digits)
             box.setRange(low, high)
             box.setSuffix(f" {covariate.unit}" if covariate.unit else "")
@@ -129,11 +160,11 @@ class SweepPanel(QWidget):
         self.begin.clicked.connect(self._on_begin_clicked)
         self.write.clicked.connect(self._on_write_clicked)
 
-    def prepare(self, card: Card) -> None:
-        """Offer the conditions of `card`; its sweeps are not made yet."""
-        self.first.prepare(card.vocabulary)
-        self.second.prepare(card.vocabulary)
-        self.setEnabled(bool(card.vocabulary))
+    def prepare(self, ways: Sequence[Way]) -> None:
+        """Offer to go along these; their sweeps are not made yet."""
+        self.first.prepare(ways)
+        self.second.prepare(ways)
+        self.setEnabled(bool(ways))
         self.write.setEnabled(False)
 
     def _on_begin_clicked(self) -> None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from superqt import QCollapsible
-
 from napari_brainldm.engine.ageing import Kept, Point, film_along, measured_visits
 from napari_brainldm.engine.asked import BENT
 from napari_brainldm.engine.left_out import leave_out
@@ -33,10 +31,10 @@ from napari_brainldm.engine.visits import (
 )
 from napari_brainldm.widgets.curve_panel import CurvePanel
 from napari_brainldm.widgets.desk import ready
-from napari_brainldm.widgets.explore import ExploreDock
+from napari_brainldm.widgets.explore import SPREAD, ExploreDock
 from napari_brainldm.widgets.job import Step, Task
 from napari_brainldm.widgets.layers import volume_of
-from napari_brainldm.widgets.looks import colours_of
+from napari_brainldm.widgets.looks import colours_of, section
 from napari_brainldm.widgets.progression import QUICK
 from napari_brainldm.widgets.scan_row import STEPS
 from napari_brainldm.widgets.timeline import VisitForm
@@ -87,7 +85,7 @@ class VisitsDock(ExploreDock):
     """
 
     course: Course | None = None
-    without = ("Sweep", "Spread over seeds")
+    without = ("Sweep", SPREAD)
 
     def _make_parts(self) -> None:
         super()._make_parts()
@@ -109,10 +107,7 @@ class VisitsDock(ExploreDock):
         layout.insertWidget(2, self.curve)
         parts = {"Leave one out": self.hiding, "Film along age": self.films}
         for place, (title, part) in enumerate(parts.items(), start=3):
-            section = QCollapsible(title)
-            section.addWidget(part)
-            section.setContentsMargins(-9, 0, -9, 0)  # in line with the rows above
-            layout.insertWidget(place, section)
+            layout.insertWidget(place, section(title, part))
         return body
 
     def _wire(self) -> None:

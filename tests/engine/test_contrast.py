@@ -14,6 +14,7 @@ from napari_brainldm.engine.contrast import (
 )
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import (
+    Between,
     Conditions,
     Derived,
     EngineError,
@@ -21,8 +22,9 @@ from napari_brainldm.engine.request import (
     Sampler,
     Scan,
     Seed,
+    Variation,
 )
-from napari_brainldm.engine.sweep import Axis, film, frames
+from napari_brainldm.engine.sweep import DIRECTION, SEED, Axis, film, frames
 from napari_brainldm.engine.volume import Volume
 from tests.tiny import tiny_checkpoint
 
@@ -71,8 +73,25 @@ def test_seeds_follow_the_one_in_use():
     assert [one.origin.value for one in seeds_from(YOUNG, 3)] == [5, 6, 7]
     with pytest.raises(EngineError, match="at least 2"):
         seeds_from(YOUNG, 1)
-    with pytest.raises(EngineError, match="starts from a scan"):
-        seeds_from(Request(origin=Scan("a" * 64)), 3)
+    scan = Scan("a" * 64)
+    varied = [one.origin for one in seeds_from(Request(origin=scan), 2)]
+    assert varied == [Variation(scan, 0), Variation(scan, 1)]
+    with pytest.raises(EngineError, match="between several scans"):
+        seeds_from(Request(origin=Between(scan, scan, 0.5)), 3)
+
+
+def test_directions_and_noise_are_swept_as_conditions_are():
+    scan = Scan("a" * 64)
+    request = Request(origin=scan, shift=(("AD", 1.0), ("age", 0.5)))
+    axes = Axis("AD", (0.0, 2.0), DIRECTION), Axis("seed", (3, 4), SEED)
+    found = [(dict(one.shift), one.origin) for one in frames(request, axes)]
+    assert found == [
+        ({"AD": ad, "age": 0.5}, Variation(scan, seed))
+        for ad in (0.0, 2.0)
+        for seed in (3, 4)
+    ]
+    drawn = frames(YOUNG, (Axis("seed", (1, 2), SEED),))
+    assert [one.origin for one in drawn] == [Seed(1), Seed(2)]
 
 
 def test_mean_and_sd_are_those_of_the_pictures_alone(renderer):

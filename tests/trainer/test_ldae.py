@@ -170,18 +170,35 @@ def test_a_mirrored_sample_is_the_mirrored_picture(
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "sample"])
 def test_a_gradient_that_says_the_rest_leaves_no_noise(prediction: str) -> None:
-    """G = (eps predicted - eps) / sqrt(1 - abar) makes up for a wrong prediction."""
+    """G makes up for a wrong prediction; of noise it is in units of sqrt(1 - abar)."""
     generator = torch.Generator().manual_seed(0)
     x0, eps, wrong = (torch.randn((2, 1, 2, 2, 2), generator=generator) for _ in "abc")
     sigma = torch.tensor([0.3, 5.0]).view(-1, 1, 1, 1, 1)
     told = x0 + sigma * eps - sigma * wrong  # x0 if the noise were `wrong`
     out = diffusion.target(prediction, told, wrong, sigma)
-    gradient = (wrong - eps) * torch.sqrt(1 + sigma**2) / sigma
+    right = diffusion.target(prediction, x0, eps, sigma)
+    gradient = {
+        "epsilon": (out - right) * torch.sqrt(1 + sigma**2) / sigma,
+        "v": out - right,
+        "sample": right - out,
+    }[prediction]
     truth = x0, eps
     with_gradient = representation.noise_left(prediction, (out, gradient), truth, sigma)
     assert float(with_gradient.abs().max()) < 1e-8
     alone = representation.noise_left(prediction, (out, 0 * gradient), truth, sigma)
     torch.testing.assert_close(alone, (eps - wrong) ** 2, atol=1e-5, rtol=1e-4)
+
+
+def test_even_weights_make_the_noise_left_the_error_of_v() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x0, eps, out = (torch.randn((2, 1, 2, 2, 2), generator=generator) for _ in "abc")
+    sigmas = torch.tensor([0.01, 90.0])
+    sigma = sigmas.view(-1, 1, 1, 1, 1)
+    gradient = torch.zeros_like(out)
+    left = representation.noise_left("v", (out, gradient), (x0, eps), sigma)
+    weight = representation.even_weights_at(sigmas).view(-1, 1, 1, 1, 1)
+    error = (diffusion.target("v", x0, eps, sigma) - out) ** 2
+    torch.testing.assert_close((weight * left).float(), error, atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.slow

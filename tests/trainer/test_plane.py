@@ -14,6 +14,7 @@ from napari_brainldm.engine.checkpoint import (
 )
 from napari_brainldm.engine.codes import Code
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
+from napari_brainldm.engine.request import Request
 from napari_brainldm.engine.trajectory import crowds, place
 from napari_brainldm.engine.volume import mni_grid
 from trainer.config import Target
@@ -82,7 +83,9 @@ def test_two_groups_have_a_second_axis_that_does_not_tell_them_apart() -> None:
 def test_an_edit_moves_a_scan_from_one_group_to_the_other() -> None:
     checkpoint = with_plane(base(), [AD], people(("CN", "MCI", "AD")))
     code = Code(torch.zeros(1, 1, 1, 1, 1), semantic=torch.zeros(1, SIZE))
-    here, there = (place(checkpoint, code, (("AD", a),)) for a in (0.0, 4.0))
+    here, there = (
+        place(checkpoint, code, Request(shift=(("AD", a),))) for a in (0.0, 4.0)
+    )
     assert here.values == {"AD": pytest.approx(-4.0)}
     assert there.values == {"AD": pytest.approx(4.0)}  # 4 steps of 2
     groups = {crowd.name: np.array(crowd.centre) for crowd in crowds(checkpoint)}

@@ -27,10 +27,11 @@ from qtpy.QtWidgets import (
 
 from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.renderer import Progress, Renderer, finish
-from napari_brainldm.engine.request import EngineError, Request
+from napari_brainldm.engine.request import EngineError, Request, Seed
 from napari_brainldm.widgets import explore, layers
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.preferences import Preferences
+from tests import foreign
 from tests.widgets.conftest import close_for_good, is_gone, settle
 
 if TYPE_CHECKING:
@@ -515,3 +516,25 @@ def test_no_value_is_cut_off(qtbot: Any, make_dock: MakeDock) -> None:
         text = box.fontMetrics().horizontalAdvance(box.text())
         assert text <= box.lineEdit().width(), box.text()
     settle(qtbot, dock)
+
+
+def test_a_generated_brain_is_moved_along_a_direction(
+    qtbot: Any, make_dock: MakeDock, tmp_path: Path
+) -> None:
+    """Amount 0 is the same noise under the code of its own picture."""
+    dock = make_dock()
+    dock.open(foreign.known_ldae(tmp_path))
+    settle(qtbot, dock)
+    assert dock.desk.picture is not None
+    assert dock.desk.picture.request.shift == (("AD", 0.0),)
+    still = dock.desk.picture.volume.data
+    dock.form.ways["AD"].box.setValue(2.0)
+    settle(qtbot, dock)
+    picture = dock.desk.picture
+    assert picture.request.origin == Seed(dock.form.seed.box.value())
+    assert picture.request.shift == (("AD", 2.0),)
+    assert not np.allclose(picture.volume.data, still, atol=1e-4)
+    dock.past.undo.click()
+    settle(qtbot, dock)
+    np.testing.assert_array_equal(dock.desk.picture.volume.data, still)
+    assert dock.form.ways["AD"].value() == 0.0

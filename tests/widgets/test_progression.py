@@ -12,14 +12,22 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_brainldm.engine import scan_file
 from napari_brainldm.engine.conform import Conformed
-from napari_brainldm.engine.imports.find import find
-from napari_brainldm.engine.imports.write import write_found
 from napari_brainldm.engine.quality import Quality
 from napari_brainldm.engine.renderer import Renderer
-from napari_brainldm.engine.request import EngineError, Sampler, Scan
+from napari_brainldm.engine.request import (
+    Conditions,
+    EngineError,
+    Later,
+    Sampler,
+    Scan,
+    Variation,
+)
+from napari_brainldm.engine.trajectory import place
 from napari_brainldm.engine.volume import Volume, mni_grid
 from napari_brainldm.widgets import layers, progression, scan_row
+from napari_brainldm.widgets.explore import SPREAD
 from napari_brainldm.widgets.progression import ProgressionDock
 from tests import foreign
 from tests.widgets.conftest import close_for_good, is_gone, settle
@@ -254,24 +262,33 @@ def test_an_edit_is_exported_with_its_scan(
     assert nib.load(file).shape == mni_grid(8.0).shape
 
 
-def test_a_checkpoint_with_directions_shows_their_sliders(
+@pytest.fixture(scope="module")
+def ldae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return foreign.known_ldae(tmp_path_factory.mktemp("ldae"))
+
+
+@pytest.fixture
+def coded(
     make_napari_viewer_proxy: Any,
     qtbot: Any,
     segmenter_file: Path,
     docks: list[Any],
-    tmp_path: Path,
-) -> None:
-    settings = foreign.LDAE_SETTINGS | {"latent_shape": [2, 16, 16, 8]}
-    model = tmp_path / "ldae.safetensors"
-    source = foreign.save_ldae(tmp_path / "files", settings)
-    for _ in write_found(find(source), model):
-        pass
-    dock = made(make_napari_viewer_proxy, qtbot, docks, model, segmenter_file)
-    assert list(dock.form.ways) == ["AD"]
+    ldae: Path,
+) -> ProgressionDock:
+    """A dock with the tiny LDAE and a scan that is encoded."""
+    dock = made(make_napari_viewer_proxy, qtbot, docks, ldae, segmenter_file)
     add(dock)
     encode(qtbot, dock)
+    return dock
+
+
+def test_a_checkpoint_with_directions_shows_their_sliders(
+    qtbot: Any, coded: ProgressionDock
+) -> None:
+    dock = coded
+    assert list(dock.form.ways) == ["AD"]
     row = dock.form.ways["AD"]
-    assert "0 is the scan itself" in row.note.text()
+    assert "0 changes nothing" in row.note.text()
     row.box.setValue(2.0)
     settle(qtbot, dock)
     picture = dock.desk.picture
@@ -282,6 +299,93 @@ def test_a_checkpoint_with_directions_shows_their_sliders(
     settle(qtbot, dock)
     assert dock.desk.picture is not None
     assert dock.desk.picture.request.shift == (("AD", 0.0),)
+
+
+def test_the_plane_shows_how_an_edit_moves_the_scan(
+    qtbot: Any, coded: ProgressionDock
+) -> None:
+    plot = coded.trajectory.plot
+    assert [group.name for group in plot.groups] == ["CN", "AD"]
+    assert plot.here == plot.there
+    coded.form.ways["AD"].box.setValue(2.0)
+    assert plot.here != plot.there  # at once, before any picture
+    assert "→" in coded.trajectory.words.text()
+    assert "log odds" in coded.trajectory.words.text()
+    settle(qtbot, coded)
+    assert coded.desk.picture is not None
+    assert plot.there == place(
+        coded.desk.renderer.checkpoint,
+        coded.trajectory._code,
+        coded.desk.picture.request,
+    )
+    assert not coded.grab().isNull()  # it is painted
+
+
+def test_a_forecast_starts_from_the_scan_and_asks_about_the_person(
+    qtbot: Any, coded: ProgressionDock
+) -> None:
+    panel = coded.forecast
+    assert list(panel.rows) == ["age", "diagnosis"]
+    panel.rows["age"].box.setValue(80.0)
+    panel.years.box.setValue(2.0)
+    settle(qtbot, coded)
+    picture = coded.desk.picture
+    assert picture is not None
+    person = Conditions.of({"age": 80.0, "diagnosis": "CN"})
+    assert picture.request.origin == Later(coded.scan, person, 2.0)
+    assert coded._viewer.layers["Difference"].data.any()
+    assert coded.trajectory.plot.here != coded.trajectory.plot.there
+    coded.past.undo.click()
+    settle(qtbot, coded)
+    assert coded.desk.picture.request.origin == coded.scan
+    assert panel.years.value() == 0.0
+
+
+def test_variations_of_a_scan_are_spread_and_swept(
+    qtbot: Any, coded: ProgressionDock
+) -> None:
+    coded.seeds.count.setValue(3)
+    coded.seeds.begin.click()
+    settle(qtbot, coded)
+    spread = coded.series.spread
+    assert spread is not None
+    origins = [one.origin for one in spread.record.requests[:3]]
+    assert origins == [Variation(coded.scan, seed) for seed in range(3)]
+    assert spread.sd.data.max() > 0
+    row = coded.sweeps.first
+    row.name.setCurrentText("Seed")
+    row.steps.setValue(2)
+    coded.sweeps.begin.click()
+    settle(qtbot, coded)
+    assert coded.series.made is not None
+    assert len(coded.series.made.pictures) == 2
+
+
+def test_a_model_without_a_code_offers_neither(dock: ProgressionDock) -> None:
+    assert dock.sections["Where it lies"].isHidden()
+    assert dock.sections["Forecast"].isHidden()
+    assert dock.sections[SPREAD].isHidden()
+    assert dock.sweeps.first.name.findText("Seed") < 0
+
+
+def test_a_scan_is_opened_from_a_file(
+    qtbot: Any, dock: ProgressionDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.nii.gz"
+    scan_file.save_volume(volume(dock), path)
+    answers = [(str(path), ""), (str(tmp_path / "no.nii"), ""), ("", "")]
+    monkeypatch.setattr(
+        scan_row.QFileDialog, "getOpenFileName", lambda *_: answers.pop(0)
+    )
+    add(dock, 3, "other")
+    dock.scans.file.click()
+    assert dock.scans.picker.currentText() == "mine"
+    encode(qtbot, dock)
+    assert dock.scan.digest == volume(dock).digest
+    dock.scans.file.click()
+    assert "no.nii" in dock.error.words.text()
+    dock.scans.file.click()  # given up
+    assert dock.scans.picker.currentText() == "mine"
 
 
 def test_nothing_of_a_closed_dock_stays(

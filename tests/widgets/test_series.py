@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,15 @@ import pytest
 from PIL import Image
 from qtpy.QtWidgets import QFileDialog
 
+from napari_brainldm.engine.card import Direction
 from napari_brainldm.engine.request import Conditions, Derived, Request
-from napari_brainldm.engine.sweep import Axis, Film
+from napari_brainldm.engine.sweep import CONDITION, DIRECTION, SEED, Axis, Film
 from napari_brainldm.engine.volume import Volume
 from napari_brainldm.widgets import layers, overlays
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.series import CHANGE, MEAN, SD
-from napari_brainldm.widgets.sweep_panel import AxisRow
-from tests.tiny import VOCABULARY
+from napari_brainldm.widgets.sweep_panel import AxisRow, Way, ways_of
+from tests.tiny import VOCABULARY, tiny_checkpoint
 from tests.widgets.conftest import settle
 from tests.widgets.test_explore import age
 
@@ -53,7 +55,7 @@ def sweep_layer(dock: ExploreDock) -> Any:
 
 def row(covariates: tuple[Covariate, ...] = VOCABULARY, optional: bool = False) -> Any:
     made = AxisRow("Sweep", optional)
-    made.prepare(covariates)
+    made.prepare([Way(c, CONDITION, c.low) for c in covariates])
     return made
 
 
@@ -71,6 +73,27 @@ def test_categories_are_swept_whole_and_nothing_is_possible(qtbot: Any) -> None:
     made.name.setCurrentIndex(made.name.findData("sex"))
     assert made.value() == Axis("sex", ("F", "M"))
     assert not made.low.isEnabled()
+
+
+def test_directions_and_seeds_are_offered_beside_conditions(qtbot: Any) -> None:
+    """A direction may bear the name of a condition."""
+    card = replace(tiny_checkpoint().card, directions=(Direction("age", "Ageing"),))
+    made = AxisRow("Sweep", optional=False)
+    qtbot.addWidget(made)
+    made.prepare(ways_of(card, noise=True))
+    titles = [made.name.itemText(n) for n in range(made.name.count())]
+    assert titles[-2:] == ["Ageing", "Seed"]
+    assert made.value() == Axis.between("age", 20, 90, 9)
+    made.name.setCurrentText("Ageing")
+    made.high.setValue(2)
+    made.steps.setValue(3)
+    assert made.value() == Axis("age", (0.0, 1.0, 2.0), DIRECTION)
+    made.name.setCurrentText("Seed")
+    made.low.setValue(7)
+    assert made.value() == Axis("seed", (7, 8, 9), SEED)
+    assert not made.high.isEnabled()
+    made.prepare(ways_of(card, noise=False))
+    assert made.name.findText("Seed") < 0
 
 
 # -- layers ------------------------------------------------------------------------

@@ -85,7 +85,12 @@ def with_directions(
     held = np.stack([probes[n].weight for n in config.hold if n in probes], 1)
     found: dict[str, tuple[Direction, Probe, Codes]] = {}
     for target in config.targets:
-        made = Direction(target.name, target.title, description=target.description)
+        made = Direction(
+            target.name,
+            target.title,
+            description=target.description,
+            reads="log odds" if target.positive else target.unit or target.column,
+        )
         found[target.name] = made, probes[target.name], moves[target.name]
         if held.shape[1] and target.name not in config.hold:
             name = target.name + HELD

@@ -28,7 +28,7 @@ from napari_brainldm.engine.sampling import noisy
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.autoencoder import middle
 from trainer.stages.ldm import PROBED
-from trainer.stages.representation import noise_left, weights_at
+from trainer.stages.representation import even_weights_at, noise_left, weights_at
 
 if TYPE_CHECKING:
     from trainer.config import LdaeConfig
@@ -99,7 +99,11 @@ class LdaeStage:
         self.count = len(latents)
         self.schedule = self.card.schedule.build()
         self.sigmas = torch.tensor(self.schedule.sigmas).flip(0)
-        self.weights = weights_at(self.sigmas, config.gamma)
+        self.weights = (
+            even_weights_at(self.sigmas)
+            if config.weighting == "v"
+            else weights_at(self.sigmas, config.gamma)
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
             network = self._network(checkpoint)

@@ -28,6 +28,11 @@ def weights_at(sigmas: Tensor, gamma: float = GAMMA) -> Tensor:
     return snr**gamma / (1 + snr)
 
 
+def even_weights_at(sigmas: Tensor) -> Tensor:
+    """Weight of each noise level that turns squared noise into squared error of v."""
+    return 1 + sigmas.double() ** 2
+
+
 def weights(schedule: Schedule, gamma: float = GAMMA) -> Tensor:
     """Weight of each timestep (T,), least noise first."""
     return weights_at(torch.from_numpy(_ascending(schedule)), gamma)
@@ -41,7 +46,7 @@ def noise_left(
 ) -> Tensor:
     """Squared noise (B, C, i, j, k) that prediction and gradient do not explain.
 
-    The gradient enters as in sampling, `diffusion.shifted`: eps - sqrt(1 - abar) G.
+    The gradient enters as in sampling, `diffusion.drifted`.
 
     Parameters
     ----------
@@ -57,8 +62,8 @@ def noise_left(
     out, gradient = (part.float() for part in outputs)
     x0, eps = truth
     x = x0 + sigma * eps
-    scale = torch.sqrt(1 + sigma**2)
-    clean = diffusion.to_x0(prediction, x, out, sigma) + sigma**2 / scale * gradient
+    moved = diffusion.drifted(prediction, out, gradient, sigma)
+    clean = diffusion.to_x0(prediction, x, moved, sigma)
     return (eps - (x - clean) / sigma) ** 2
 
 
