@@ -1,4 +1,4 @@
-"""Measured volumes through time: the real scans as points, the model's as a line."""
+"""Measured volumes through time: the scans as points, the model's as a line."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ STRUCTURES = {
 
 LEFT, BOTTOM, TOP, RIGHT = 52, 36, 8, 10
 DOT = 4.5
-"""Radius of a real scan's point in pixels."""
+"""Radius of a scan's point in pixels."""
 
-LEGEND = "● the real scans, placed   — the model's pictures, dashed beyond the visits"
+LEGEND = "● the scans, placed   — the model's pictures, dashed beyond the visits"
 EMPTY = "Encode two visits to see their volumes."
 
 Pairs = Sequence[tuple[float, float]]
@@ -178,7 +178,7 @@ class CurvePanel(QWidget):
         self._refresh()
 
     def begin(self, course: Course | None, real: Sequence[Point] = ()) -> None:
-        """Show the `real` scans of `course`; nothing of its pictures is known yet."""
+        """Show the scans of `course`; nothing of its pictures is known yet."""
         self.plot.course, self._real = course, tuple(real)
         self._made.clear()
         self._refresh()
@@ -216,9 +216,7 @@ class CurvePanel(QWidget):
         plot.real = _pairs(self._real, name)
         plot.made = _pairs(sorted(along, key=lambda point: point.age), name)
         told = "; ".join(f"{age:.2f} years {ml:.1f} ml" for age, ml in plot.real)
-        plot.setAccessibleDescription(
-            f"{plot.title} of the real scans: {told or 'none'}"
-        )
+        plot.setAccessibleDescription(f"{plot.title} of the scans: {told or 'none'}")
         plot.update()
 
 

@@ -1,4 +1,4 @@
-"""A slider through age, with the real scans as anchors, and the curve between them."""
+"""A slider through age, with the scans as anchors, and the curve between them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Anchors(QWidget):
         self.course: Course | None = None
         self.colours = DARK
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setToolTip("The real scans; click one to go there")
+        self.setToolTip("The scans; click one to go there")
 
     def sizeHint(self) -> QSize:
         """Height of an anchor."""

@@ -57,9 +57,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Visits in the model, and the volumes measured in the scans; none without one."""
+    """Visits in the model, where they came from, and the volumes measured in them."""
 
     course: Course
+    sources: tuple[Chosen, ...]
     points: tuple[Point, ...]
     segmenter: Segmenter | None
 
@@ -94,7 +95,6 @@ class VisitsDock(ExploreDock):
         self.hiding, self.films = LeftOutPanel(), FilmPanel()
         self.curve.excuse("Not measured: no segmenter." if self.desk.unmeasured else "")
         self._kept = Kept()
-        self._sources: list[Chosen] = []
 
     def _lay_out(self) -> None:
         super()._lay_out()
@@ -154,7 +154,7 @@ class VisitsDock(ExploreDock):
             return
         self.error.hide()
         self._again = self.encode
-        chosen = self.visits.chosen()
+        chosen = sorted(self.visits.chosen(), key=lambda one: one.age or 0.0)
         try:
             check_can_travel(renderer.card)
             check_ages([(one.name, one.age) for one in chosen])
@@ -162,9 +162,7 @@ class VisitsDock(ExploreDock):
         except EngineError as error:
             self.error.show_sentence(str(error))
             return
-        self._sources = sorted(chosen, key=lambda one: one.age or 0.0)
-        ages = [one.age for one in chosen if one.age is not None]
-        work = partial(_encoded, renderer, volumes, ages, self.desk.segmenter)
+        work = partial(_encoded, renderer, chosen, volumes, self.desk.segmenter)
         self.desk.run(Task("visits", work, self._on_visits_encoded))
 
     def _on_visits_encoded(self, told: Encoded) -> None:
@@ -174,23 +172,20 @@ class VisitsDock(ExploreDock):
         self.curve.begin(course, told.points)
         self.hiding.prepare(course)
         self.films.prepare(course)
-        self._show_placed(course)
+        self._show_placed(told)
         self.travel.show_course(course)
         self.ask()
 
-    def _show_placed(self, course: Course) -> None:
+    def _show_placed(self, told: Encoded) -> None:
         assert self.desk.renderer is not None
-        scans = [self.desk.renderer.conformed(v.scan.digest) for v in course.visits]
-        layers = [one.layer for one in self._sources]
-        pairs = zip(layers, (scan.volume for scan in scans), strict=True)
-        self.layers.show_placed(list(pairs))
+        digests = [visit.scan.digest for visit in told.course.visits]
+        scans = [self.desk.renderer.conformed(digest) for digest in digests]
+        pairs = list(zip(told.sources, scans, strict=True))
+        self.layers.show_placed([(one.layer, scan.volume) for one, scan in pairs])
         figures = ", ".join(f"{scan.quality.figure:.2f}" for scan in scans)
-        details = "\n".join(
-            f"{one.name}: {' '.join(scan.steps)}"
-            for one, scan in zip(self._sources, scans, strict=True)
-        )
+        steps = [f"{one.name}: {' '.join(scan.steps)}" for one, scan in pairs]
         words = f"{len(scans)} visits placed: quality {figures} (0 to 1)."
-        self.visits.tell(words, details)
+        self.visits.tell(words, "\n".join(steps))
 
     # -- pictures --------------------------------------------------------------
 
@@ -205,12 +200,9 @@ class VisitsDock(ExploreDock):
 
     def _begun(self, request: Request) -> Request:
         assert self.course is not None and self.desk.renderer is not None
-        card, age, way = (
-            self.desk.renderer.card,
-            self.travel.timeline.value(),
-            self.travel.way,
-        )
-        return self.course.request(card, age, way, Sampler("ddim", STEPS))
+        card, age = self.desk.renderer.card, self.travel.timeline.value()
+        sampler = Sampler("ddim", STEPS)
+        return self.course.request(card, age, self.travel.way, sampler)
 
     def _ask(self, request: Request, preview: bool) -> None:
         if self.course is None:
@@ -264,6 +256,7 @@ class VisitsDock(ExploreDock):
         if renderer is None or course is None:
             return
         self.error.hide()
+        self._again = lambda: self._on_films_asked(ages)
         way, segmenter = self.travel.way, self.desk.segmenter
         work = partial(_filmed, renderer, course, ages, way, self._kept, segmenter)
         self.desk.background(Task("sweep", work, self._on_film_made))
@@ -302,18 +295,19 @@ def _extrapolated(origin: Through) -> str:
 
 def _encoded(
     renderer: Renderer,
+    chosen: Sequence[Chosen],
     volumes: Sequence[Volume],
-    ages: Sequence[float],
     segmenter: Segmenter | Path | None,
 ) -> Generator[Step, None, Encoded]:
-    """Encode visits for pictures and previews, and measure the scans."""
+    """Encode visits, ages rising, for pictures and previews; measure the scans."""
     steps = (STEPS, QUICK.steps)
+    ages = [one.age for one in chosen if one.age is not None]
     course = yield from encode_visits(renderer, volumes, ages, steps)
     if segmenter is None:
-        return Encoded(course, (), None)
+        return Encoded(course, tuple(chosen), (), None)
     loaded = ready(segmenter, renderer)
     points = yield from measured_visits(renderer, course, loaded)
-    return Encoded(course, points, loaded)
+    return Encoded(course, tuple(chosen), points, loaded)
 
 
 def _filmed(
