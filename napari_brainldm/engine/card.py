@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from napari_brainldm.engine.components import Components
 from napari_brainldm.engine.diffusion import Schedule, linear, scaled_linear
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.gm_autoencoder import GrayMatterAutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
+from napari_brainldm.engine.networks.patches import PatchesSpec
 from napari_brainldm.engine.networks.preview import PreviewSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.networks.vit_denoiser import ViTSpec
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import Conditions, EngineError, Value
 from napari_brainldm.engine.volume import Grid
 
-KINDS = ("autoencoder", "brain-ldm", "ldae", "segmenter")
+KINDS = ("autoencoder", "brain-ldm", "ldae", "gm-ldm", "segmenter")
+
+Autoencoder = AutoencoderSpec | GrayMatterAutoencoderSpec | PatchesSpec
+Denoiser = UNetSpec | GradientEstimatorSpec | ViTSpec
 
 
 @dataclass(frozen=True)
@@ -171,8 +178,9 @@ class Intensity:
     stripped
         Whether the model knows skull-stripped brains only.
     scaling
-        "percentile", or "minmax": the least and the greatest intensity of the whole
-        picture become 0 and 1.
+        "percentile"; or "minmax": the least and the greatest intensity of the whole
+        picture become 0 and 1; or "probability": pictures are gray-matter maps, whose
+        values are shares and stay as they are.
     """
 
     percentile: float = 99.5
@@ -205,6 +213,34 @@ class Direction:
     unit: str = "SD"
     description: str = ""
     figures: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Connectivity:
+    """Functional connectivity as a condition.
+
+    Beside the weights lie "fnc.mean" (p,), Fisher z, which is taken off first, and what
+    random connectivity is drawn from: "fnc.factors" (rank, p), "fnc.rest" (p,) and
+    "fnc.norms" (2,), see `engine.fnc_edit.FncLaw`.
+
+    Attributes
+    ----------
+    components
+        What the rows of a matrix stand for, in their order.
+    gain
+        What differs from the mean is multiplied by this (1 / SD over people).
+    rank
+        Directions of the covariance that are kept.
+    """
+
+    components: Components
+    gain: float = 1.0
+    rank: int = 32
+
+    @property
+    def pairs(self) -> int:
+        """Number p of connections."""
+        return len(self.components) * (len(self.components) - 1) // 2
 
 
 Entry = TypeVar("Entry", Covariate, Direction)
@@ -249,6 +285,8 @@ class Card:
         Covariates in the order of the condition vector.
     directions
         Along which a semantic code can be moved, kept beside the weights.
+    fnc
+        The connectivity that the denoiser knows; None for none.
     head_size
         Mean intracranial volume of the training set in ml: `brain` is brain volume
         times head_size / own intracranial volume. 0 when unknown.
@@ -262,8 +300,8 @@ class Card:
     kind: str
     name: str
     grid: Grid
-    autoencoder: AutoencoderSpec | None = None
-    denoiser: UNetSpec | GradientEstimatorSpec | None = None
+    autoencoder: Autoencoder | None = None
+    denoiser: Denoiser | None = None
     encoder: SemanticEncoderSpec | None = None
     segmenter: SegmenterSpec | None = None
     preview: PreviewSpec | None = None
@@ -272,6 +310,7 @@ class Card:
     latent_centred: bool = False
     vocabulary: tuple[Covariate, ...] = ()
     directions: tuple[Direction, ...] = ()
+    fnc: Connectivity | None = None
     intensity: Intensity = field(default_factory=Intensity)
     head_size: float = 0.0
     registration: str = "rigid"
@@ -294,9 +333,22 @@ class Card:
         return _named(name, self.directions, "direction", self.name)
 
     def complete(self, conditions: Conditions) -> Conditions:
-        """Fill the covariates left out with their reference values."""
+        """Fill the covariates left out with their reference values.
+
+        Raises
+        ------
+        EngineError
+            If a covariate is unknown, or connectivity is given to a model that knows
+            none.
+        """
+        if conditions.fnc and self.fnc is None:
+            raise EngineError(
+                f"{self.name} knows no functional connectivity. Load a GM-LDM "
+                "checkpoint, or leave the connectivity out."
+            )
         given = {n: self.parse(n, v) for n, v in conditions.as_dict().items()}
-        return Conditions.of({c.name: c.reference for c in self.vocabulary} | given)
+        every = {c.name: c.reference for c in self.vocabulary} | given
+        return replace(Conditions.of(every), fnc=conditions.fnc)
 
     def parse(self, name: str, value: Value) -> Value:
         """`value` of covariate `name` as its own type, or an EngineError sentence."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_brainldm.engine.components import Components, members
-from napari_brainldm.engine.fnc import Fnc, FncTable, Vector, count_of
+from napari_brainldm.engine.fnc import Fnc, FncTable, Vector
 from napari_brainldm.engine.request import EngineError
 
 RANK = 64
@@ -136,12 +136,3 @@ def random(law: FncLaw, seed: int) -> Fnc:
 
 def _mean(vectors: Vector) -> Vector:
     return np.asarray(vectors.mean(0, dtype=np.float64), np.float32)
-
-
-def check_count(fnc: Fnc, components: Components, model: str) -> None:
-    """Refuse connectivity of other components than a model knows."""
-    if count_of(fnc.vector.shape[-1]) != len(components):
-        raise EngineError(
-            f"The connectivity has {fnc.count} components; {model} knows "
-            f"{len(components)}. Load connectivity of the same components."
-        )

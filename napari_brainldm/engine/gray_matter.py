@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_brainldm.engine.conform import Preparation, conform, put_in_place
-from napari_brainldm.engine.convention import brain_alone
+from napari_brainldm.engine.conform import (
+    Preparation,
+    brain_alone,
+    conform,
+    put_in_place,
+)
 from napari_brainldm.engine.placement import mni_template
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resample import resample

@@ -7,11 +7,13 @@ picture is fitted to the first full picture that was made.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.preview import folded, neighbourhoods, unfolded
 
 if TYPE_CHECKING:
@@ -74,8 +76,12 @@ class CheapDecoder:
         return None if self._network is None else self._network(latent)
 
     def learn(self, latent: Tensor, picture: Tensor) -> None:
-        """Take a raw latent and its full picture as the example, if one is needed."""
-        if self._network is None and not self._ships:
+        """Take a raw latent and its full picture as the example, if one is needed.
+
+        Not where a picture is no whole number of blocks, or there are fewer blocks than
+        coefficients: small pictures are decoded in full.
+        """
+        if self._network is None and not self._ships and _is_example(latent, picture):
             self._network = LinearMap(latent, picture)
 
     @property
@@ -83,10 +89,16 @@ class CheapDecoder:
         return self._checkpoint.card.preview is not None
 
 
+def _is_example(latent: Tensor, picture: Tensor) -> bool:
+    factor = picture.shape[2] // latent.shape[2]
+    whole = tuple(factor * n for n in latent.shape[2:]) == tuple(picture.shape[2:])
+    return whole and math.prod(latent.shape[2:]) > 27 * latent.shape[1]
+
+
 def _shipped(checkpoint: Checkpoint) -> nn.Module:
     card = checkpoint.card
     assert card.preview is not None
-    assert card.autoencoder is not None
+    assert isinstance(card.autoencoder, AutoencoderSpec)
     network = card.preview.build(card.autoencoder)
     network.load_state_dict(checkpoint.part("preview"), strict=True)
     return network.eval()

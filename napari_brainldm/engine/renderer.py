@@ -14,6 +14,7 @@ from napari_brainldm.engine.asked import volumes_asked
 from napari_brainldm.engine.bound import Bound
 from napari_brainldm.engine.codes import Code, between, through
 from napari_brainldm.engine.device import Compute, choose, is_memory, out_of_memory
+from napari_brainldm.engine.fnc_known import KnownFnc
 from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.preview import CheapDecoder
 from napari_brainldm.engine.request import (
@@ -41,6 +42,7 @@ from napari_brainldm.engine.volume import Array, Volume
 if TYPE_CHECKING:
     from napari_brainldm.engine.checkpoint import Checkpoint
     from napari_brainldm.engine.conform import Conformed, Preparation
+    from napari_brainldm.engine.fnc import Fnc
     from napari_brainldm.engine.segment import Segmenter
 
 Stage = Literal["conform", "encode", "invert", "denoise", "decode"]
@@ -87,6 +89,7 @@ class Renderer:
         self._meaning: nn.Module | None = None
         self._cheap = CheapDecoder(checkpoint, self.compute.device)
         self._scans = Scans(checkpoint.card, self.compute.device, segmenter)
+        self._fnc = KnownFnc(checkpoint)
         self._codes: dict[tuple[Scan, int, str], Code] = {}
 
     # -- scans -----------------------------------------------------------------
@@ -102,6 +105,10 @@ class Renderer:
             kept = {k: c for k, c in self._codes.items() if k[0].digest != digest}
             self._codes = kept
         return digest
+
+    def admit_fnc(self, fnc: Fnc) -> str:
+        """Remember connectivity; its digest names it in requests."""
+        return self._fnc.admit(fnc)
 
     def conformed(self, digest: str) -> Conformed:
         """The admitted scan on the card's grid; computed once."""
@@ -204,9 +211,10 @@ class Renderer:
 
     def resolve(self, request: Request) -> Request:
         """`request` with every default spelled out: what a sidecar must hold."""
+        told = self.card.complete(request.conditions)
         return replace(
             request,
-            conditions=self.card.complete(request.conditions),
+            conditions=replace(told, fnc=told.fnc or self._fnc.mean),
             precision=request.precision or self.compute.precision,
         )
 
@@ -319,6 +327,8 @@ class Renderer:
 
     def _vector(self, conditions: Conditions) -> Tensor | None:
         """Condition vector (1, n) as the denoiser takes it; None without conditions."""
+        if self.card.fnc is not None:
+            return self._fnc.vector(conditions.fnc).to(self.compute.device)
         if not self.card.vocabulary:
             return None
         return torch.tensor([self.card.vector(conditions)], device=self.compute.device)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_brainldm.engine.checkpoint import Checkpoint
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.request import EngineError
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.autoencoder import middle
@@ -49,10 +50,10 @@ class PreviewStage:
         held_out: Latents,
     ) -> None:
         spec = checkpoint.card.autoencoder
-        if spec is None:
+        if not isinstance(spec, AutoencoderSpec):
             raise EngineError(
-                f"{checkpoint.card.name} holds no autoencoder, so there is nothing to "
-                "copy. Train the stage autoencoder first."
+                f"{checkpoint.card.name} holds no autoencoder of T1 pictures, so there "
+                "is nothing to copy. Train the stage autoencoder first."
             )
         self.config, self.checkpoint, self.autoencoder = config, checkpoint, spec
         self.train, self.unseen = torch.from_numpy(train), torch.from_numpy(held_out)
