@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from napari_brainldm.engine.card import (
     Card,
-    Connectivity,
     Covariate,
     Histogram,
     Intensity,
     ScheduleSpec,
 )
 from napari_brainldm.engine.checkpoint import Checkpoint
-from napari_brainldm.engine.components import components_of
+from napari_brainldm.engine.components import Connectivity, components_of
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.gm_autoencoder import GrayMatterAutoencoderSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec, Structure

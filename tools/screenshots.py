@@ -2,7 +2,8 @@
 
 Needs a display (a virtual one will do: `xvfb-run -a python tools/screenshots.py`);
 writes explore_2d, structures_2d, explore_3d, compare, side_by_side, regions, sweep and
-seeds (.png) into docs/images, and progression.png of a simulated person's scan.
+seeds (.png) into docs/images, progression.png of a simulated person's scan, and
+visits.png and visits_left_out.png of four visits of a simulated person.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from napari_brainldm.engine.volume import Volume, mni_grid
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.layers import layer_tuple
 from napari_brainldm.widgets.progression import ProgressionDock
+from napari_brainldm.widgets.visits import VisitsDock
 from trainer.data.phantom import simulate
 from trainer.data.population import PopulationConfig, draw_subject, visits
 from trainer.data.template import build_template
@@ -33,16 +35,24 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="default: the bundled one")
     parser.add_argument("--theme", default="dark", help="dark or light")
     parser.add_argument("--folder", type=Path, default=IMAGES)
+    parser.add_argument("--only", choices=("explore", "progression", "visits"))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    shots = {"explore": explore, "progression": progress, "visits": travel}
+    for name, shot in shots.items():
+        if options.only in (None, name):
+            shot(options.theme, options.checkpoint, options.folder)
+
+
+def explore(theme: str, checkpoint: Path | None, folder: Path) -> None:
+    """The Explore dock: conditions, structures, comparisons, sweeps, seeds."""
     viewer = napari.Viewer(show=True, show_welcome_screen=False)
-    viewer.theme = options.theme
+    viewer.theme = theme
     viewer.window.resize(1400, 900)
-    dock = ExploreDock(viewer, options.checkpoint)
+    dock = ExploreDock(viewer, checkpoint)
     viewer.window.add_dock_widget(dock, name="Explore (Brain LDM)", area="right")
-    shoot(viewer, dock, options.folder)
+    shoot(viewer, dock, folder)
     viewer.close()
-    progress(options.theme, options.checkpoint, options.folder)
 
 
 def progress(theme: str, checkpoint: Path | None, folder: Path) -> None:
@@ -66,11 +76,59 @@ def progress(theme: str, checkpoint: Path | None, folder: Path) -> None:
     viewer.close()
 
 
+def travel(theme: str, checkpoint: Path | None, folder: Path) -> None:
+    """Four visits of a simulated person: their curve, and one of them left out."""
+    viewer = napari.Viewer(show=True, show_welcome_screen=False)
+    viewer.theme = theme
+    viewer.window.resize(1400, 900)
+    dock = VisitsDock(viewer, checkpoint)
+    viewer.window.add_dock_widget(dock, name="Visits (Brain LDM)", area="right")
+    scans = person_in_time()
+    for _ in range(len(scans) - 2):
+        dock.visits.add.click()
+    for row, (age, scan) in zip(dock.visits.rows, scans, strict=True):
+        name = f"Simulated, {age:.1f} years"
+        data, keywords, _ = layer_tuple(scan, name, (0.0, 1.1))
+        viewer.add_image(data, **keywords)
+        row.age.setValue(age)
+    wait(lambda: not dock.desk.busy)
+    dock.visits.encode.click()
+    wait(lambda: dock.course is not None)
+    rest(dock)
+    box = dock.travel.timeline.box
+    for age in (71.0, 72.5, 73.5, 74.5, box.maximum(), 75.5):
+        box.setValue(age)
+        rest(dock)
+    viewer.layers.selection.active = dock.desk.layer
+    viewer.reset_view()
+    save(viewer, folder / "visits.png")
+    box.setValue(dock.course.ages[1])
+    rest(dock)
+    unfold(dock, dock.hiding)
+    dock.hiding.begin.click()
+    rest(dock)
+    QApplication.processEvents()
+    dock.area.verticalScrollBar().setValue(120)
+    save(viewer, folder / "visits_left_out.png")
+    viewer.close()
+
+
+def person_in_time() -> list[tuple[float, Volume]]:
+    """Age in years and scan at four visits of somebody who never was."""
+    config = PopulationConfig(youngest=70, oldest=71, mix=(0, 0, 1))
+    subject = draw_subject(config, 7, 5)
+    pack = build_template(mni_grid(2.0))
+    return [
+        (visit.age, simulate(pack, subject, visit, 7).picture)
+        for visit in visits(subject, 4, 1.5)
+    ]
+
+
 def person() -> Volume:
     """The scan of somebody of 70 who never was."""
     subject = draw_subject(PopulationConfig(youngest=70, oldest=71), 7, 3)
     pack = build_template(mni_grid(2.0))
-    return simulate(pack, subject, visits(subject, 1, 1.0)[0], 7).picture
+    return simulate(pack, subject, visits(subject, (0.0,))[0], 7).picture
 
 
 def shoot(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:

@@ -14,6 +14,7 @@ from napari_brainldm.engine.networks.preview import PreviewSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from trainer.data.cohort import CohortConfig
 from trainer.data.randomise import Randomisation
@@ -142,6 +143,9 @@ class AutoencoderConfig:
 
     Attributes
     ----------
+    spec
+        With `voxel_channels` there is nothing to train: the diffusion model of the
+        next stages works on voxels, a baseline.
     kl, perceptual, adversarial
         Weights of the losses beside L1 (weight 1); 0 switches one off.
     perceptual_start, adversarial_start
@@ -154,7 +158,7 @@ class AutoencoderConfig:
         it has to have this run's grid.
     """
 
-    spec: AutoencoderSpec = field(default_factory=AutoencoderSpec)
+    spec: AutoencoderSpec | VoxelSpec = field(default_factory=AutoencoderSpec)
     loop: LoopConfig = field(default_factory=LoopConfig)
     kl: float = 1e-6
     perceptual: float = 0.0
@@ -230,6 +234,13 @@ class LdaeConfig:
 
 
 @dataclass(frozen=True)
+class SupervisedConfig:
+    """Stage supervised: the encoder of [ldae], taught the directions' targets."""
+
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+@dataclass(frozen=True)
 class Target:
     """What a direction in the space of semantic codes is to mean.
 
@@ -289,6 +300,23 @@ class DirectionsConfig:
 
 
 @dataclass(frozen=True)
+class ForecastConfig:
+    """Stage forecast: what a year adds to a semantic code.
+
+    Attributes
+    ----------
+    dataset
+        Folder of a BIDS dataset with sessions of people who may be trained on; empty
+        for the training subjects of [data].
+    covariates
+        What the forecast asks of a person.
+    """
+
+    dataset: str = ""
+    covariates: tuple[Column, ...] = ()
+
+
+@dataclass(frozen=True)
 class PreviewConfig:
     """Stage preview_decoder: a cheap copy of the decoder for live pictures."""
 
@@ -308,6 +336,8 @@ class RunConfig:
     ldm: LdmConfig = field(default_factory=LdmConfig)
     ldae: LdaeConfig = field(default_factory=LdaeConfig)
     directions: DirectionsConfig = field(default_factory=DirectionsConfig)
+    forecast: ForecastConfig = field(default_factory=ForecastConfig)
+    supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     preview_decoder: PreviewConfig = field(default_factory=PreviewConfig)
 

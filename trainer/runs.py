@@ -17,6 +17,7 @@ from napari_brainldm.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
 from trainer.data.bids import Dataset, Entry, read_dataset
@@ -35,16 +36,21 @@ from trainer.log import RunLog, duration
 from trainer.loop import Stage, train, trained
 from trainer.stages.autoencoder import AutoencoderStage
 from trainer.stages.directions import encode, with_directions
+from trainer.stages.forecast import with_forecast
 from trainer.stages.ldae import LdaeStage
 from trainer.stages.ldm import LdmStage
+from trainer.stages.plane import with_plane
 from trainer.stages.preview_decoder import PreviewStage
 from trainer.stages.segmenter import SegmenterStage
+from trainer.stages.supervised import SupervisedStage
 
 if TYPE_CHECKING:
     from trainer.config import LoopConfig, RunConfig
 
-STAGES = ("segmenter", "autoencoder", "ldm", "ldae", "directions", "preview_decoder")
-MODEL = STAGES[1:]  # the stages whose checkpoints make pictures
+MODEL = ("autoencoder", "ldm", "ldae", "directions", "forecast", "preview_decoder")
+"""The stages whose checkpoints make pictures."""
+
+STAGES = ("segmenter", *MODEL, "supervised")
 
 
 def train_stage(
@@ -52,7 +58,13 @@ def train_stage(
 ) -> Iterator[str]:
     """Prepare the data, train `stage` and save its checkpoint into the run's folder."""
     if stage == "directions":
-        yield from _directions(config, workers)
+        yield from _directions(config, workers, "ldae", "directions")
+        return
+    if stage == "forecast":
+        yield from _forecast(config, workers)
+        return
+    if stage == "autoencoder" and isinstance(config.autoencoder.spec, VoxelSpec):
+        yield from _voxel_space(config)
         return
     if stage == "segmenter":
         running, loop = _segmenter(config)
@@ -66,6 +78,8 @@ def train_stage(
     checkpoint = trained(running, state)
     sha = save_checkpoint(checkpoint, stage_path(config, stage))
     yield f"Saved {stage_path(config, stage)} (sha256 {sha})"
+    if stage == "supervised":  # its codes are read by probes, as those of others
+        yield from _directions(config, workers, stage, stage)
 
 
 def _on_dataset(
@@ -73,14 +87,24 @@ def _on_dataset(
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
     dataset = read_dataset(config.data)
     yield f"{len(dataset.train)} scans to train on, {len(dataset.held_out)} held out"
-    yield from _prepare(config, dataset, workers)
+    yield from prepared(config, dataset, workers)
     if stage == "autoencoder":
         return _autoencoder(config, dataset)
     if stage == "ldm":
         return (yield from _ldm(config, dataset))
     if stage == "ldae":
         return (yield from _ldae(config, dataset))
+    if stage == "supervised":
+        return _supervised(config, dataset)
     return (yield from _preview_decoder(config, dataset))
+
+
+def _voxel_space(config: RunConfig) -> Iterator[str]:
+    """The checkpoint of a baseline without an autoencoder: nothing is trained."""
+    card = _autoencoder_card(config, read_dataset(config.data))
+    path = stage_path(config, "autoencoder")
+    sha = save_checkpoint(Checkpoint(card, {}), path)
+    yield f"Voxel space, nothing to train. Saved {path} (sha256 {sha})"
 
 
 def _segmenter(config: RunConfig) -> tuple[Stage, LoopConfig]:
@@ -128,7 +152,8 @@ def _cache(config: RunConfig) -> Path:
     return Path(config.out) / "cache"
 
 
-def _prepare(config: RunConfig, dataset: Dataset, workers: int) -> Iterator[str]:
+def prepared(config: RunConfig, dataset: Dataset, workers: int) -> Iterator[str]:
+    """Put the scans on the grid, once; yields how far that is."""
     grid, intensity = model_grid(config.data), config.data.intensity
     for entries in (dataset.train, dataset.held_out):
         for done in prepare(entries, grid, intensity, _cache(config), workers):
@@ -142,8 +167,8 @@ def pictures_of(config: RunConfig, entries: tuple[Entry, ...]) -> Pictures:
     return open_pictures(entries, grid, intensity, _cache(config))
 
 
-def _autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig]:
-    card = Card(
+def _autoencoder_card(config: RunConfig, dataset: Dataset) -> Card:
+    return Card(
         kind="autoencoder",
         name=config.name,
         grid=model_grid(config.data),
@@ -153,6 +178,10 @@ def _autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig
         head_size=dataset.head_size,
         provenance=_provenance(config, dataset),
     )
+
+
+def _autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig]:
+    card = _autoencoder_card(config, dataset)
     train_set, unseen = (
         pictures_of(config, e) for e in (dataset.train, dataset.held_out)
     )
@@ -237,21 +266,56 @@ def _ldae(
     return stage, config.ldae.loop
 
 
-def _directions(config: RunConfig, workers: int) -> Iterator[str]:
-    """Fit the probes: seconds, and nothing to resume."""
+def _supervised(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig]:
+    stage = SupervisedStage(
+        config.supervised,
+        config.ldae.encoder,
+        config.directions.targets,
+        _trained_autoencoder(config, dataset).card,
+        (pictures_of(config, dataset.train), [dict(e.row) for e in dataset.train]),
+        (
+            pictures_of(config, dataset.held_out),
+            [dict(e.row) for e in dataset.held_out],
+        ),
+        config.data.flips,
+    )
+    return stage, config.supervised.loop
+
+
+def _directions(
+    config: RunConfig, workers: int, before: str, after: str
+) -> Iterator[str]:
+    """Fit the probes to the stage `before`: seconds, and nothing to resume."""
     dataset = read_dataset(config.data)
-    yield from _prepare(config, dataset, workers)
-    checkpoint = load_checkpoint(stage_path(config, "ldae"))
+    yield from prepared(config, dataset, workers)
+    checkpoint = load_checkpoint(stage_path(config, before))
     parts = []
     for entries in (dataset.train, dataset.held_out):
         codes = list(encode(checkpoint, pictures_of(config, entries)))
         parts.append((np.concatenate(codes), [dict(e.row) for e in entries]))
         yield f"Encoded {len(entries)} pictures"
     found = with_directions(config.directions, checkpoint, parts[0], parts[1])
+    found = with_plane(found, config.directions.targets, parts[0])
     for direction in found.card.directions:
         told = "  ".join(f"{name} {value:.4g}" for name, value in direction.figures)
         yield f"{direction.name}: {told}"
-    path = stage_path(config, "directions")
+    path = stage_path(config, after)
+    yield f"Saved {path} (sha256 {save_checkpoint(found, path)})"
+
+
+def _forecast(config: RunConfig, workers: int) -> Iterator[str]:
+    """Fit the forecast to people followed over years: seconds once they are read."""
+    data = replace(config.data, covariates=config.forecast.covariates)
+    if config.forecast.dataset:
+        data = replace(data, dataset=config.forecast.dataset, held_out=0.0)
+    dataset = read_dataset(data)
+    yield from prepared(config, dataset, workers)
+    checkpoint = load_checkpoint(stage_path(config, "directions"))
+    pictures = pictures_of(config, dataset.train)
+    codes = np.concatenate(list(encode(checkpoint, pictures)))
+    asked = vocabulary(data.covariates, dataset.train)
+    found = with_forecast(checkpoint, asked, dataset.train, codes)
+    path = stage_path(config, "forecast")
     yield f"Saved {path} (sha256 {save_checkpoint(found, path)})"
 
 

@@ -7,24 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from napari_brainldm.engine.components import Components
+from napari_brainldm.engine.components import Connectivity
 from napari_brainldm.engine.diffusion import Schedule, linear, scaled_linear
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.gm_autoencoder import GrayMatterAutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
-from napari_brainldm.engine.networks.patches import PatchesSpec
 from napari_brainldm.engine.networks.preview import PreviewSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.networks.vit_denoiser import ViTSpec
+from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import Conditions, EngineError, Value
 from napari_brainldm.engine.volume import Grid
 
 KINDS = ("autoencoder", "brain-ldm", "ldae", "gm-ldm", "segmenter")
 
-Autoencoder = AutoencoderSpec | GrayMatterAutoencoderSpec | PatchesSpec
+Autoencoder = AutoencoderSpec | GrayMatterAutoencoderSpec | VoxelSpec
 Denoiser = UNetSpec | GradientEstimatorSpec | ViTSpec
 
 
@@ -216,31 +216,23 @@ class Direction:
 
 
 @dataclass(frozen=True)
-class Connectivity:
-    """Functional connectivity as a condition.
+class Plane:
+    """A plane in which groups of training people lie apart, kept beside the weights.
 
-    Beside the weights lie "fnc.mean" (p,), Fisher z, which is taken off first, and what
-    random connectivity is drawn from: "fnc.factors" (rank, p), "fnc.rest" (p,) and
-    "fnc.norms" (2,), see `engine.fnc_edit.FncLaw`.
+    Normalised codes y lie at "plane.axes" (2, E) times y; "plane.centres" (G, 2) and
+    "plane.spreads" (G, 2, 2) are mean and covariance of the groups.
 
     Attributes
     ----------
-    components
-        What the rows of a matrix stand for, in their order.
-    gain
-        What differs from the mean is multiplied by this (1 / SD over people).
-    rank
-        Directions of the covariance that are kept.
+    title
+        What the groups differ in.
+    groups, counts
+        Their names, and how many people they were.
     """
 
-    components: Components
-    gain: float = 1.0
-    rank: int = 32
-
-    @property
-    def pairs(self) -> int:
-        """Number p of connections."""
-        return len(self.components) * (len(self.components) - 1) // 2
+    title: str
+    groups: tuple[str, ...]
+    counts: tuple[int, ...]
 
 
 Entry = TypeVar("Entry", Covariate, Direction)
@@ -287,6 +279,12 @@ class Card:
         Along which a semantic code can be moved, kept beside the weights.
     fnc
         The connectivity that the denoiser knows; None for none.
+    plane
+        In which semantic codes of training people lie apart by a diagnosis.
+    forecast
+        What the forecast of a later scan asks of a person. Beside the weights lies
+        "forecast.weight" (1 + n, E): what a year adds to a semantic code, for nobody
+        in particular and by each of these, encoded 0..1.
     head_size
         Mean intracranial volume of the training set in ml: `brain` is brain volume
         times head_size / own intracranial volume. 0 when unknown.
@@ -311,6 +309,8 @@ class Card:
     vocabulary: tuple[Covariate, ...] = ()
     directions: tuple[Direction, ...] = ()
     fnc: Connectivity | None = None
+    plane: Plane | None = None
+    forecast: tuple[Covariate, ...] = ()
     intensity: Intensity = field(default_factory=Intensity)
     head_size: float = 0.0
     registration: str = "rigid"
@@ -331,6 +331,18 @@ class Card:
     def direction(self, name: str) -> Direction:
         """The direction `name`; an EngineError sentence if there is none."""
         return _named(name, self.directions, "direction", self.name)
+
+    def person(self, told: Conditions) -> tuple[float, ...]:
+        """What the forecast asks, encoded 0..1; what is not told by reference."""
+        if not self.forecast:
+            raise EngineError(
+                f"{self.name} has no forecast of later scans. Use a checkpoint of the "
+                "stage forecast."
+            )
+        given = told.as_dict()
+        for name in given:
+            _named(name, self.forecast, "question of the forecast", self.name)
+        return tuple(c.encode(given.get(c.name, c.reference)) for c in self.forecast)
 
     def complete(self, conditions: Conditions) -> Conditions:
         """Fill the covariates left out with their reference values.

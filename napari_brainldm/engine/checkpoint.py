@@ -20,7 +20,7 @@ from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.fnc_edit import FncLaw
 from napari_brainldm.engine.frozen import from_plain, to_plain
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
-from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.request import Conditions, EngineError
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.networks.segmenter import SegmenterNet
@@ -44,7 +44,8 @@ class Checkpoint:
     ----------
     tensors
         float32, keyed "autoencoder.*", "denoiser.*", "encoder.*", "segmenter.*",
-        "preview.*", "latent.mean", "semantic.*", "direction.*", "fnc.*", "probe.*".
+        "preview.*", "latent.mean", "semantic.*", "direction.*", "plane.*",
+        "forecast.weight", "fnc.*", "probe.*".
     sha256
         Of the file this was loaded from, hex; empty for one not yet saved.
     """
@@ -97,6 +98,24 @@ class Checkpoint:
             )
         held = self.part("fnc")
         return FncLaw(*(held[f.name].numpy() for f in fields(FncLaw)))
+
+    def read_out(self, latent: Tensor) -> Conditions:
+        """Covariates that the linear read-out sees in a latent (1, C, i, j, k).
+
+        `latent` is scaled as the card says. Clipped to the training range; the
+        reference values where the checkpoint has no read-out.
+        """
+        probe = self.part("probe")
+        if not probe:
+            return self.card.complete(Conditions())
+        codes = probe["weight"] @ latent.flatten().cpu() + probe["bias"]
+        read = zip(self.card.vocabulary, codes.clamp(0.0, 1.0).tolist(), strict=True)
+        return Conditions.of({c.name: c.decode(code) for c, code in read})
+
+    def yearly(self, person: Conditions) -> Tensor:
+        """What a year adds to the semantic code (E,) of `person`, by the forecast."""
+        asked = torch.tensor((1.0, *self.card.person(person)))
+        return asked @ self.part("forecast")["weight"]
 
     def segmenter(self) -> SegmenterNet:
         """The segmentation network with its weights, in eval mode."""
@@ -243,6 +262,13 @@ def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
     }
     if card.latent_centred:
         shapes["latent.mean"] = card.latent_shape
+    if card.plane is not None and card.encoder is not None:
+        groups = len(card.plane.groups)
+        shapes["plane.axes"] = (2, card.encoder.code_size)
+        shapes |= {"plane.centres": (groups, 2), "plane.spreads": (groups, 2, 2)}
+    if card.forecast and card.encoder is not None:
+        terms = 1 + len(card.forecast)
+        shapes["forecast.weight"] = (terms, card.encoder.code_size)
     return shapes | _direction_shapes(card) | _fnc_shapes(card)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_brainldm.engine.request import Between, EngineError, Origin, Through
+
 PARALLEL = 1e-4  # radians below which slerp's division loses all digits
 
 
@@ -65,6 +67,32 @@ def between(first: Code, second: Code, fraction: float) -> Code:
     return Code(latent, noise, semantic)
 
 
+def met(origin: Origin, codes: Sequence[Code]) -> Code:
+    """Where `origin` lies between the `codes` of its scans."""
+    if isinstance(origin, Between):
+        return between(codes[0], codes[1], origin.fraction)
+    if isinstance(origin, Through):
+        return through(codes, origin.places, origin.place, origin.curve)
+    return codes[0]
+
+
+def meaning(code: Code, wish: str) -> Tensor:
+    """The semantic part of `code`; without one, an EngineError about `wish`."""
+    if code.semantic is None:
+        raise EngineError(
+            f"{wish} was asked for, but this picture has no semantic code. Use an LDAE "
+            "checkpoint, which has a semantic encoder."
+        )
+    return code.semantic
+
+
+def along(semantic: Tensor, steps: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """A semantic code (1, E), moved by amounts of steps (E,)."""
+    for step, amount in steps:
+        semantic = semantic + amount * step.to(semantic)
+    return semantic
+
+
 def through(
     codes: Sequence[Code], places: Sequence[float], place: float, curve: str
 ) -> Code:
@@ -75,19 +103,34 @@ def through(
     with the same weights and given the norm that its visits have there.
     """
     if curve == "piecewise" or len(codes) == 2:
-        after = min(max(bisect(places, place), 1), len(codes) - 1)
-        first, last = places[after - 1], places[after]
-        fraction = (place - first) / (last - first)
+        after, fraction = _leg(places, place)
         return between(codes[after - 1], codes[after], fraction)
-    shares = spline_weights(places, place)
+    weights = spline_weights(places, place)
     noises = [c.stochastic for c in codes if c.stochastic is not None]
     meanings = [c.semantic for c in codes if c.semantic is not None]
     every = len(codes)
     return Code(
-        _summed([c.latent for c in codes], shares),
-        _of_norm(noises, shares) if len(noises) == every else None,
-        _summed(meanings, shares) if len(meanings) == every else None,
+        _summed([c.latent for c in codes], weights),
+        _of_norm(noises, weights) if len(noises) == every else None,
+        _summed(meanings, weights) if len(meanings) == every else None,
     )
+
+
+def shares(places: Sequence[float], place: float, curve: str) -> list[float]:
+    """What each visit counts at `place` for all that is summed; the sum is 1."""
+    if curve != "piecewise":
+        return spline_weights(places, place)
+    after, fraction = _leg(places, place)
+    found = [0.0] * len(places)
+    found[after - 1 : after + 1] = 1 - fraction, fraction
+    return found
+
+
+def _leg(places: Sequence[float], place: float) -> tuple[int, float]:
+    """Index of the later neighbour of `place`, and the fraction of the way there."""
+    after = min(max(bisect(places, place), 1), len(places) - 1)
+    first, last = places[after - 1], places[after]
+    return after, (place - first) / (last - first)
 
 
 def spline_weights(places: Sequence[float], place: float) -> list[float]:

@@ -43,6 +43,34 @@ class Component:
 Components = tuple[Component, ...]
 
 
+@dataclass(frozen=True)
+class Connectivity:
+    """Functional connectivity as a condition.
+
+    Beside the weights lie "fnc.mean" (p,), Fisher z, which is taken off first, and what
+    random connectivity is drawn from: "fnc.factors" (rank, p), "fnc.rest" (p,) and
+    "fnc.norms" (2,), see `engine.fnc_edit.FncLaw`.
+
+    Attributes
+    ----------
+    components
+        What the rows of a matrix stand for, in their order.
+    gain
+        What differs from the mean is multiplied by this (1 / SD over people).
+    rank
+        Directions of the covariance that are kept.
+    """
+
+    components: Components
+    gain: float = 1.0
+    rank: int = 32
+
+    @property
+    def pairs(self) -> int:
+        """Number p of connections."""
+        return len(self.components) * (len(self.components) - 1) // 2
+
+
 def components_of(count: int) -> Components:
     """Names and domains of `count` components.
 

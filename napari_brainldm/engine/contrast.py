@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from napari_brainldm.engine.renderer import Progress, Renderer
     from napari_brainldm.engine.volume import Array
+
+T = TypeVar("T")
 
 FLOOR = 1e-6
 """Differences below this are rounding, in intensities of 0 to about 1."""
@@ -159,15 +161,15 @@ def _same_seeds(reference: Request, asked: Sequence[Request]) -> tuple[Request, 
 
 
 def counted(
-    steps: Generator[Progress, None, Volume], done: int, total: int
-) -> Generator[Progress, None, Volume]:
-    """One picture of several: its progress as hundredths of all pictures."""
+    steps: Generator[Progress, None, T], done: int, total: int
+) -> Generator[Progress, None, T]:
+    """One work of several: its progress as hundredths of them all."""
     while True:
         try:
             step = next(steps)
         except StopIteration as end:
-            picture: Volume = end.value
-            return picture
+            found: T = end.value
+            return found
         share = round(100 * step.index / max(step.total, 1))
         within = 99 if step.stage == "decode" else min(share, 98)
         yield replace(step, index=100 * done + within, total=100 * total)

@@ -162,16 +162,22 @@ def likeness(picture: Volume, template: Template) -> float:
 def _as_it_is(card: Card, scan: Volume) -> Conformed:
     check_contrast(scan)
     scaled, unit = minmax(scan.data)
+    done = (
+        "The scan lies on the model's grid already, so it was taken as prepared; "
+        "least and greatest intensity became 0 and 1."
+    )
+    return prepared(Volume(scaled, card.grid.matrix), unit, done)
+
+
+def prepared(picture: Volume, unit: float = 1.0, done: str = "") -> Conformed:
+    """A picture that is already as the model knows them: only told of, not touched."""
     return Conformed(
-        Volume(scaled, card.grid.matrix),
-        scaled > 0,
+        picture,
+        picture.data > 0,
         np.eye(4),
         unit,
         Quality(1.0, 1.0, 1.0),
-        (
-            "The scan lies on the model's grid already, so it was taken as prepared; "
-            "least and greatest intensity became 0 and 1.",
-        ),
+        (done,) if done else (),
         "taken as prepared",
     )
 

@@ -18,6 +18,8 @@ from napari_brainldm.engine.request import (
     Origin,
     Request,
     Scan,
+    Through,
+    scans_of,
     to_plain,
 )
 from napari_brainldm.engine.scan_file import save_volume
@@ -54,8 +56,12 @@ def request_record(renderer: Renderer, request: Request) -> dict[str, Any]:
         "Device": renderer.compute.device,
         "Versions": versions(),
     }
-    if isinstance(request.origin, Scan):
-        plain["Scan"] = _scan_record(renderer, request.origin)
+    scan = _scan_of(request.origin)
+    if scan is not None:
+        plain["Scan"] = _scan_record(renderer, scan)
+    if isinstance(request.origin, Through):
+        plain["Visits"] = [_scan_record(renderer, s) for s in request.origin.scans]
+        plain["YearsBeyondVisits"] = request.origin.beyond
     return plain
 
 
@@ -80,6 +86,12 @@ def _extrapolated(renderer: Renderer, request: Request) -> list[str]:
     values = request.conditions.as_dict().items()
     covariate = renderer.card.covariate
     return [name for name, value in values if covariate(name).extrapolates(value)]
+
+
+def _scan_of(origin: Origin) -> Scan | None:
+    """The one scan a picture shows; None for noise and for several scans."""
+    scans = scans_of(origin)
+    return scans[0] if len(scans) == 1 else None
 
 
 def _scan_record(renderer: Renderer, origin: Scan) -> dict[str, Any]:
@@ -175,12 +187,13 @@ def _in_space(
     sidecar["Space"] = space
     if space == "mni":
         return picture
-    if not isinstance(origin, Scan):
+    scan = _scan_of(origin)
+    if scan is None:
         raise EngineError(
             "This picture does not start from one scan, so it has no scan's own space "
             'to be written in. Choose the space "mni".'
         )
-    placed = renderer.in_scan_space(origin.digest, picture)
+    placed = renderer.in_scan_space(scan.digest, picture)
     affine = placed.affine.astype(np.float32).astype(np.float64)  # as NIfTI keeps it
     placed = Volume(placed.data, affine)
     sidecar["WrittenSha256"] = placed.digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -12,20 +12,21 @@ from torch import Tensor, nn
 from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.asked import volumes_asked
 from napari_brainldm.engine.bound import Bound
-from napari_brainldm.engine.codes import Code, between, through
+from napari_brainldm.engine.codes import Code, along, meaning, met
 from napari_brainldm.engine.device import Compute, choose, is_memory, out_of_memory
 from napari_brainldm.engine.fnc_known import KnownFnc
 from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.preview import CheapDecoder
 from napari_brainldm.engine.request import (
-    Between,
     Conditions,
-    EngineError,
+    Later,
     Request,
     Sampler,
     Scan,
     Seed,
-    Through,
+    Variation,
+    drawn_from,
+    scans_of,
 )
 from napari_brainldm.engine.sampling import (
     check_sampler,
@@ -35,6 +36,7 @@ from napari_brainldm.engine.sampling import (
     settled,
     sigmas_of,
     solver,
+    stepwise,
 )
 from napari_brainldm.engine.scans import Scans
 from napari_brainldm.engine.volume import Array, Volume
@@ -42,10 +44,9 @@ from napari_brainldm.engine.volume import Array, Volume
 if TYPE_CHECKING:
     from napari_brainldm.engine.checkpoint import Checkpoint
     from napari_brainldm.engine.conform import Conformed, Preparation
-    from napari_brainldm.engine.fnc import Fnc
     from napari_brainldm.engine.segment import Segmenter
 
-Stage = Literal["conform", "encode", "invert", "denoise", "decode"]
+Stage = Literal["conform", "encode", "invert", "denoise", "decode", "segment"]
 T = TypeVar("T")
 INVERSION = Sampler("ddim", 50)
 
@@ -71,6 +72,11 @@ class Renderer:
         Empty for what the start-up probe finds best; see `engine.device`.
     segmenter
         Finds the brain in scans; None for the bundled one, loaded when first needed.
+
+    Attributes
+    ----------
+    fnc
+        Connectivity that requests may name, and the door to admit it by.
     """
 
     def __init__(
@@ -89,8 +95,10 @@ class Renderer:
         self._meaning: nn.Module | None = None
         self._cheap = CheapDecoder(checkpoint, self.compute.device)
         self._scans = Scans(checkpoint.card, self.compute.device, segmenter)
-        self._fnc = KnownFnc(checkpoint)
+        self.fnc = KnownFnc(checkpoint)
+        self._stills: dict[tuple[str, str], Code] = {}
         self._codes: dict[tuple[Scan, int, str], Code] = {}
+        self._owned: dict[Request, Tensor | None] = {}
 
     # -- scans -----------------------------------------------------------------
 
@@ -104,11 +112,13 @@ class Renderer:
         if anew:
             kept = {k: c for k, c in self._codes.items() if k[0].digest != digest}
             self._codes = kept
+            stills = self._stills.items()
+            self._stills = {k: c for k, c in stills if k[0] != digest}
         return digest
 
-    def admit_fnc(self, fnc: Fnc) -> str:
-        """Remember connectivity; its digest names it in requests."""
-        return self._fnc.admit(fnc)
+    def keep(self, picture: Array) -> str:
+        """Admit a picture (i, j, k) that is prepared already, as in training."""
+        return self._scans.keep(Volume(picture, self.card.grid.matrix))
 
     def conformed(self, digest: str) -> Conformed:
         """The admitted scan on the card's grid; computed once."""
@@ -125,19 +135,12 @@ class Renderer:
         read-out of the latent gives the others, clipped to the training range; a
         checkpoint without a read-out, the reference values.
         """
-        read = self._read_out(self._latent(digest, self.compute))
+        latent = self._still(digest, self.compute).latent
+        read = self.checkpoint.read_out(latent)
         found = self.conformed(digest).segmentation
         if found is None:
             return read
         return read.with_values(volumes_asked(self.card, measure(found)))
-
-    def _read_out(self, latent: Tensor) -> Conditions:
-        probe = self.checkpoint.part("probe")
-        if not probe:
-            return self.card.complete(Conditions())
-        codes = probe["weight"] @ latent.flatten().cpu() + probe["bias"]
-        read = zip(self.card.vocabulary, codes.clamp(0.0, 1.0).tolist(), strict=True)
-        return Conditions.of({c.name: c.decode(code) for c, code in read})
 
     def encode(
         self, scan: Scan, steps: int, compute: Compute
@@ -148,28 +151,30 @@ class Renderer:
             yield Progress("conform", 0, 1)
             self.conformed(scan.digest)
             yield Progress("encode", 0, 1)
-            code = Code(
-                self._latent(scan.digest, compute),
-                semantic=self._semantic(scan.digest, compute),
-            )
+            code = self._still(scan.digest, compute)
             if steps > 0:
                 noise = yield from self._invert(scan, code, steps, compute)
                 code = replace(code, stochastic=noise)
             self._codes[key] = code
         return self._codes[key]
 
-    def _latent(self, digest: str, compute: Compute) -> Tensor:
-        data = self.conformed(digest).volume.data
-        return self._scaled(self._mean(data, compute))
+    def _still(self, digest: str, compute: Compute) -> Code:
+        """The code of an admitted scan before its inversion; computed once."""
+        key = (digest, compute.precision)
+        if key not in self._stills:
+            data = self.conformed(digest).volume.data
+            latent = self._scaled(self._mean(data, compute))
+            code = Code(latent, semantic=self._meant(data, compute))
+            self._stills[key] = code
+        return self._stills[key]
 
-    def _semantic(self, digest: str, compute: Compute) -> Tensor | None:
-        """The semantic code (1, E) of an admitted scan; None without an encoder."""
+    def _meant(self, data: Array, compute: Compute) -> Tensor | None:
+        """The semantic code (1, E) of a picture (i, j, k); None without an encoder."""
         if self.card.encoder is None:
             return None
         if self._meaning is None:
             network = self.checkpoint.semantic_encoder()
             self._meaning = network.to(self.compute.device)
-        data = self.conformed(digest).volume.data
         x = torch.from_numpy(data)[None, None].to(compute.device)
         with torch.no_grad(), compute.autocast():
             code: Tensor = self._meaning(x)
@@ -202,7 +207,7 @@ class Renderer:
         up = diffusion.inversion_sigmas(down, schedule)
         denoise = self._denoise(Request(scan.conditions), code.semantic, compute)
         x = raised(code.latent, up[0], self.card)
-        for step in _stepwise(diffusion.walk(denoise, x, up)):
+        for step in stepwise(diffusion.walk(denoise, x, up)):
             x = step.x
             yield Progress("invert", step.index, step.total)
         return noise_of(self._denoiser(), x, up[-1], self._vector(scan.conditions))
@@ -214,7 +219,7 @@ class Renderer:
         told = self.card.complete(request.conditions)
         return replace(
             request,
-            conditions=replace(told, fnc=told.fnc or self._fnc.mean),
+            conditions=replace(told, fnc=told.fnc or self.fnc.mean),
             precision=request.precision or self.compute.precision,
         )
 
@@ -285,7 +290,7 @@ class Renderer:
         vector = self._vector(request.conditions)
         x = noisy(self._denoiser(), noise, sigmas[0], vector)
         denoise = self._denoise(request, self._moved(request, code), compute)
-        for step in _stepwise(solver(request, denoise, x, sigmas)):
+        for step in stepwise(solver(request, denoise, x, sigmas)):
             x = step.x
             yield Progress("denoise", step.index, step.total, step.x0)
         return settled(x, sigmas[-1])
@@ -294,41 +299,55 @@ class Renderer:
         """The semantic code (1, E) along the shift asked for; None without one."""
         if not request.shift:
             return code.semantic
-        if code.semantic is None:
-            name = request.shift[0][0]
-            raise EngineError(
-                f"A shift along {name!r} was asked for, but this picture has no "
-                "semantic code. Start from a scan, with an LDAE checkpoint."
-            )
         moves = self.checkpoint.part("direction")
-        moved = code.semantic
-        for name, amount in request.shift:
-            step = moves[f"{self.card.direction(name).name}.move"]
-            moved = moved + amount * step.to(moved)
-        return moved
+        steps = [
+            (moves[f"{self.card.direction(name).name}.move"], amount)
+            for name, amount in request.shift
+        ]
+        return along(meaning(code, "A shift"), steps)
 
     def _start(
         self, request: Request, compute: Compute
     ) -> Generator[Progress, None, Code]:
-        origin, steps = request.origin, request.sampler.steps
+        origin, shape = request.origin, self.card.latent_shape
         if isinstance(origin, Seed):
-            noise = diffusion.noise(self.card.latent_shape, origin.value)
-            return Code(torch.zeros_like(noise), noise)
-        if isinstance(origin, Between):
-            first = yield from self.encode(origin.first, steps, compute)
-            second = yield from self.encode(origin.second, steps, compute)
-            return between(first, second, origin.fraction)
-        if isinstance(origin, Through):
-            codes = []
-            for scan in origin.scans:
-                codes.append((yield from self.encode(scan, steps, compute)))
-            return through(codes, origin.places, origin.place, origin.curve)
-        return (yield from self.encode(origin, steps, compute))
+            noise = diffusion.noise(shape, origin.value)
+            own = yield from self._own(request, compute)
+            return Code(torch.zeros_like(noise), noise, own)
+        steps = request.sampler.steps if drawn_from(origin) is None else 0
+        codes = []
+        for scan in scans_of(origin):
+            codes.append((yield from self.encode(scan, steps, compute)))
+        code = met(origin, codes)
+        if isinstance(origin, Variation):
+            noise = diffusion.noise(shape, origin.seed)
+            return Code(code.latent, noise, meaning(code, "A variation"))
+        if isinstance(origin, Later):
+            step = self.checkpoint.yearly(origin.person), origin.years
+            return replace(code, semantic=along(meaning(code, "A forecast"), [step]))
+        return code
+
+    def _own(
+        self, request: Request, compute: Compute
+    ) -> Generator[Progress, None, Tensor | None]:
+        """Semantic code (1, E) of the picture that noise makes, if it is to be moved.
+
+        That picture is made once for all shifts of it.
+        """
+        if not request.shift or self.card.encoder is None:
+            return None
+        plain = replace(request, shift=())
+        if plain not in self._owned:
+            latent = yield from self._sample(plain, compute)
+            self._owned[plain] = self._meant(
+                self._decode(latent, compute).data, compute
+            )
+        return self._owned[plain]
 
     def _vector(self, conditions: Conditions) -> Tensor | None:
         """Condition vector (1, n) as the denoiser takes it; None without conditions."""
         if self.card.fnc is not None:
-            return self._fnc.vector(conditions.fnc).to(self.compute.device)
+            return self.fnc.vector(conditions.fnc).to(self.compute.device)
         if not self.card.vocabulary:
             return None
         return torch.tensor([self.card.vector(conditions)], device=self.compute.device)
@@ -370,16 +389,6 @@ class Renderer:
         if self._unet is None:
             self._unet = self.checkpoint.denoiser().to(self.compute.device)
         return self._unet
-
-
-def _stepwise(steps: Iterator[diffusion.Step]) -> Iterator[diffusion.Step]:
-    """The same steps, computed without gradients although the caller is a generator."""
-    while True:
-        with torch.no_grad():
-            step = next(steps, None)
-        if step is None:
-            return
-        yield step
 
 
 def finish(steps: Generator[Any, None, T]) -> T:

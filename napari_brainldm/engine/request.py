@@ -80,6 +80,34 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class Variation:
+    """A picture that means the same as a scan, from noise drawn with `seed`.
+
+    Needs a checkpoint with a semantic encoder.
+    """
+
+    scan: Scan
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Later:
+    """A scan as a regression in code space forecasts it, `years` after it was taken.
+
+    Attributes
+    ----------
+    person
+        What the forecast asks of the person: age at the scan, sex, diagnosis.
+    years
+        Below 0 for an earlier picture.
+    """
+
+    scan: Scan
+    person: Conditions
+    years: float
+
+
+@dataclass(frozen=True)
 class Between:
     """A picture between (0..1) or beyond two scans."""
 
@@ -128,8 +156,32 @@ class Through:
                 f"{', '.join(CURVES)}. Choose one of these."
             )
 
+    @property
+    def beyond(self) -> float:
+        """How far `place` lies before the first scan (below 0) or after the last."""
+        first, last = self.places[0], self.places[-1]
+        return min(self.place - first, 0.0) + max(self.place - last, 0.0)
 
-Origin = Seed | Scan | Between | Through
+
+Origin = Seed | Scan | Variation | Later | Between | Through
+
+
+def scans_of(origin: Origin) -> tuple[Scan, ...]:
+    """The scans that a picture starts from, in order; none for noise."""
+    if isinstance(origin, Seed):
+        return ()
+    if isinstance(origin, Scan):
+        return (origin,)
+    if isinstance(origin, Between):
+        return origin.first, origin.second
+    return origin.scans if isinstance(origin, Through) else (origin.scan,)
+
+
+def drawn_from(origin: Origin) -> int | None:
+    """The seed of the noise a picture starts from; None where scans tell the noise."""
+    if isinstance(origin, Seed):
+        return origin.value
+    return origin.seed if isinstance(origin, Variation) else None
 
 
 @dataclass(frozen=True)
@@ -160,9 +212,10 @@ class Request:
     conditions
         Covariates asked for, in the vocabulary of the checkpoint's card.
     origin
-        Where the picture starts: noise, a scan, or between two scans.
+        Where the picture starts: noise, a scan, or between scans.
     shift
-        (direction, amount) pairs, amounts in SD along the direction.
+        (direction, amount) pairs, amounts in SD along the direction. From noise, any
+        shift, of 0 as well, is one of the code of the picture that the noise makes.
     sampler
         Steps and solver.
     guidance
@@ -253,6 +306,14 @@ def _origin_to_plain(origin: Origin) -> dict[str, Any]:
         return {"seed": origin.value}
     if isinstance(origin, Scan):
         return {"scan": origin.digest, **_conditions_to_plain(origin.conditions)}
+    if isinstance(origin, Variation):
+        return {"variation": _origin_to_plain(origin.scan), "seed": origin.seed}
+    if isinstance(origin, Later):
+        return {
+            "later": _origin_to_plain(origin.scan),
+            "person": origin.person.as_dict(),
+            "years": origin.years,
+        }
     if isinstance(origin, Through):
         return {
             "through": [_origin_to_plain(scan) for scan in origin.scans],
@@ -267,6 +328,14 @@ def _origin_to_plain(origin: Origin) -> dict[str, Any]:
 
 
 def _origin_from_plain(plain: Mapping[str, Any]) -> Origin:
+    if "variation" in plain:
+        return Variation(_scan_from_plain(plain["variation"]), int(plain["seed"]))
+    if "later" in plain:
+        return Later(
+            _scan_from_plain(plain["later"]),
+            Conditions.of(plain["person"]),
+            float(plain["years"]),
+        )
     if "seed" in plain:
         return Seed(int(plain["seed"]))
     if "scan" in plain:

@@ -35,6 +35,11 @@ def bundled_checkpoint() -> Path:
     return resource("brain_ldm_demo.safetensors")
 
 
+def bundled_ldae() -> Path:
+    """The demo LDAE that comes with the package: a semantic code and directions."""
+    return resource("ldae_demo.safetensors")
+
+
 def bundled_segmenter() -> Path:
     """The segmenter that comes with the package."""
     return resource(SEGMENTER)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_brainldm.engine import diffusion
-from napari_brainldm.engine.request import EngineError, Request, Seed
+from napari_brainldm.engine.request import EngineError, Request, drawn_from
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +27,7 @@ def check_sampler(request: Request) -> None:
             f"The sampler {sampler.name!r} was asked for; known are "
             f"{', '.join(SAMPLERS)}. Choose one of these."
         )
-    seed = request.origin.value if isinstance(request.origin, Seed) else 0
+    seed = drawn_from(request.origin) or 0
     for name, value, low, high in (
         ("seed", seed, 0, 2**62),
         ("eta", sampler.eta, 0, 1),
@@ -39,7 +39,7 @@ def check_sampler(request: Request) -> None:
                 "number."
             )
     retraced = sampler.name == "ddim" and sampler.eta == 0.0
-    if not isinstance(request.origin, Seed) and not retraced:
+    if drawn_from(request.origin) is None and not retraced:
         raise EngineError(
             f"A picture of a scan was asked for with {sampler.name}, eta "
             f"{sampler.eta:g}; a scan is inverted by deterministic DDIM and must come "
@@ -63,7 +63,7 @@ def solver(
     if sampler.name == "dpm++2m":
         return diffusion.multistep(denoise, x, sigmas)
     eta = 1.0 if sampler.name == "ddpm" else sampler.eta
-    seed = request.origin.value if isinstance(request.origin, Seed) else 0
+    seed = drawn_from(request.origin) or 0
     # another stream than the starting noise, which the same seed draws
     generator = torch.Generator().manual_seed(seed ^ 0x5EED)
     return diffusion.walk(denoise, x, sigmas, eta, generator)
@@ -106,3 +106,13 @@ def noise_of(
         return x / diffusion.vp_scale(sigma)
     found: Tensor = prior.noise_of(x, sigma, conditions)
     return found
+
+
+def stepwise(steps: Iterator[diffusion.Step]) -> Iterator[diffusion.Step]:
+    """The same steps, computed without gradients although the caller is a generator."""
+    while True:
+        with torch.no_grad():
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_brainldm.engine.conform import Conformed, Preparation, in_scan_space
-from napari_brainldm.engine.convention import conform_to
+from napari_brainldm.engine.convention import conform_to, prepared
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resources import segmenter_at_hand
 from napari_brainldm.engine.segment import Segmenter, brain_finder
@@ -48,6 +48,14 @@ class Scans:
             self._conformed.pop(digest, None)
         self._preparations[digest] = wanted
         return digest, anew
+
+    def keep(self, picture: Volume) -> str:
+        """Digest of a picture that needs no preparation, see `Renderer.admit`."""
+        digest = picture.digest
+        self._scans[digest] = picture
+        self._preparations[digest] = Preparation()
+        self._conformed[digest] = prepared(picture)
+        return digest
 
     def conformed(self, digest: str) -> Conformed:
         """The scan on the card's grid; computed once."""

@@ -50,6 +50,8 @@ class Film:
         One of each per frame, in that order; a caption is "Age 64 years".
     record
         How the whole of it came to be.
+    units
+        Of the axes; empty for one of categories.
     """
 
     axes: tuple[Axis, ...]
@@ -57,6 +59,16 @@ class Film:
     pictures: tuple[Volume, ...]
     captions: tuple[str, ...]
     record: Derived
+    units: tuple[str, ...] = ()
+
+
+def check_count(count: int) -> None:
+    """Raise an EngineError unless a sweep can have `count` pictures."""
+    if not 1 <= count <= MOST:
+        raise EngineError(
+            f"This sweep has {count} pictures; 1 to {MOST} are possible. "
+            "Choose another number of steps."
+        )
 
 
 def frames(request: Request, axes: Sequence[Axis]) -> tuple[Request, ...]:
@@ -73,11 +85,7 @@ def frames(request: Request, axes: Sequence[Axis]) -> tuple[Request, ...]:
             f"{names[0]} is swept twice. Choose two different conditions, or one."
         )
     count = int(np.prod([len(axis.values) for axis in axes])) if axes else 0
-    if not 1 <= count <= MOST:
-        raise EngineError(
-            f"This sweep has {count} pictures; 1 to {MOST} are possible. "
-            "Choose another number of steps."
-        )
+    check_count(count)
     combinations = itertools.product(*(axis.values for axis in axes))
     return tuple(
         replace(
@@ -120,4 +128,5 @@ def film(
         tuple(pictures),
         tuple(caption(card, one, axes) for one in resolved),
         Derived("sweep", swept, resolved),
+        tuple(card.covariate(axis.name).unit for axis in axes),
     )

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.contrast import difference
 from napari_brainldm.engine.export import difference_record
+from napari_brainldm.engine.request import Origin, Request, Through
 from napari_brainldm.widgets import orthogonal, overlays
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.asked import Findings
     from napari_brainldm.widgets.desk import Desk, Picture
+
+
+def _start(request: Request) -> Origin:
+    """Where a picture starts; on the way through visits every place is one start."""
+    origin = request.origin
+    return replace(origin, place=0.0) if isinstance(origin, Through) else origin
 
 
 class Comparison(QObject):
@@ -52,7 +60,7 @@ class Comparison(QObject):
         now = self._desk.picture
         if self.pinned is None or now is None:
             return True
-        return now.request.origin == self.pinned.request.origin
+        return _start(now.request) == _start(self.pinned.request)
 
     def pin(self) -> None:
         """Keep the final picture shown as the reference; a preview is not kept."""

@@ -114,20 +114,25 @@ class Desk(QObject):
         work = partial(_sketch, renderer, request)
         return Task("preview", work, shown, patient=True, along=shown)
 
+    @property
+    def segmenter(self) -> Segmenter | Path | None:
+        """What measures pictures: loaded, or its file; None when there is none."""
+        return self._segmenter or self._segmenter_file
+
+    def keep(self, segmenter: Segmenter | None) -> None:
+        """Measure with `segmenter`, which other work has loaded, from now on."""
+        self._segmenter = segmenter
+
     def measure(self) -> None:
         """Segment and measure the picture shown; `measured` or `failed` tells the end.
 
         Not while anything else runs or waits: that may be a newer picture.
         """
-        if self.picture is None or self._segmenter_file is None or self._job.pressing:
+        segmenter = self.segmenter
+        if self.picture is None or segmenter is None or self._job.pressing:
             return
         assert self.renderer is not None
-        work = partial(
-            _measure,
-            self._segmenter or self._segmenter_file,
-            self.renderer,
-            self.picture,
-        )
+        work = partial(_measure, segmenter, self.renderer, self.picture)
         self._job.ask(Task("measure", work, self._on_picture_measured))
 
     def show_structures(self, wanted: bool) -> None:
@@ -293,13 +298,18 @@ def _measure(
     segmenter: Segmenter | Path, renderer: Renderer, picture: Picture
 ) -> Generator[Step, None, tuple[Segmenter, Findings]]:
     yield Tick("segment", 0, 1)
-    if isinstance(segmenter, Path):
-        compute = renderer.compute
-        checkpoint = load_checkpoint(segmenter)
-        segmenter = Segmenter(checkpoint, compute.device, compute.precision)
-        yield Tick("segment", 0, 1)
+    loaded = ready(segmenter, renderer)
+    yield Tick("segment", 0, 1)
     conditions = picture.request.conditions
-    return segmenter, find(segmenter, picture.volume, renderer.card, conditions)
+    return loaded, find(loaded, picture.volume, renderer.card, conditions)
+
+
+def ready(segmenter: Segmenter | Path, renderer: Renderer) -> Segmenter:
+    """`segmenter`, loaded onto the device of `renderer` if it is but a file."""
+    if not isinstance(segmenter, Path):
+        return segmenter
+    compute = renderer.compute
+    return Segmenter(load_checkpoint(segmenter), compute.device, compute.precision)
 
 
 def _save(

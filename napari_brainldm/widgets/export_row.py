@@ -18,6 +18,9 @@ from qtpy.QtWidgets import (
 from napari_brainldm.engine.workspace import SUFFIX
 from napari_brainldm.widgets.looks import named
 
+DIGITS = 12
+"""Of a scan's digest in the name of a file."""
+
 
 class ExportRow(QWidget):
     """Asks for the region table, and where to write picture and workspace."""
@@ -90,9 +93,12 @@ class ExportRow(QWidget):
     def _name(self) -> str:
         """A name that tells the conditions, such as "age-60_sex-F_seed-0.nii.gz"."""
         request = self.record["Request"]
-        values = {**request["conditions"], **request["origin"]}
-        return "_".join(_told(k, v) for k, v in values.items()) + ".nii.gz"
+        parts = request["conditions"], request["shift"], request["origin"]
+        values = {k: v for part in parts for k, v in part.items()}
+        plain = {k: v for k, v in values.items() if isinstance(v, int | float | str)}
+        return "_".join(_told(k, v) for k, v in plain.items()) + ".nii.gz"
 
 
 def _told(name: str, value: float | str) -> str:
-    return f"{name}-{value:g}" if isinstance(value, float) else f"{name}-{value}"
+    told = f"{value:g}" if isinstance(value, float) else str(value)[:DIGITS]
+    return f"{name}-{told}"

@@ -149,11 +149,8 @@ def check_fits(card: Card, request: Request) -> None:
             "This request starts from a scan; the Explore dock makes pictures from "
             "noise. Use brainldm edit with that scan."
         )
-    if request.shift:
-        raise EngineError(
-            f"This request moves along {request.shift[0][0]}, which {card.name} has no "
-            "direction for. Open the checkpoint it was made for."
-        )
+    for name, _ in request.shift:
+        card.direction(name)
     card.complete(request.conditions)
 
 

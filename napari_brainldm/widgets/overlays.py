@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.components.overlays import TextOverlay
 from napari.layers import Image
 from napari.utils.colormaps import Colormap, DirectLabelColormap
 
@@ -44,6 +45,8 @@ LEAST_CHANGE = 0.05
 """Differences below this share of bright tissue never get full colour."""
 
 PLACED = "placed"
+
+WORDS = "brainldm_words"
 
 OPACITY = 0.4
 """Of the structures over the picture."""
@@ -310,6 +313,17 @@ def _features(found: Findings) -> dict[str, list[Any]]:
     }
 
 
+def show_words(viewer: Any, words: str) -> None:
+    """Write `words` into the canvas, above the pictures; empty takes them away."""
+    texts = viewer.canvas.overlays
+    if WORDS not in texts:
+        if not words:
+            return
+        texts[WORDS] = TextOverlay(position="top_left", font_size=12, gridded=True)
+    texts[WORDS].text = words
+    texts[WORDS].visible = bool(words)
+
+
 def scans(viewer: Any) -> list[Any]:
     """Image layers that may be scans: one 3D gray picture, and not made here."""
     return [
@@ -327,10 +341,12 @@ def hide(layer: Any) -> None:
     layer.visible = False
 
 
-def show_scan(viewer: Any, layer: Any, picture: Volume) -> Any:
+def show_scan(
+    viewer: Any, layer: Any, picture: Volume, name: str = "Scan, placed"
+) -> Any:
     """Show a placed scan under everything else; returns its layer."""
     remove(viewer, layer)
-    data, keywords, _ = layer_tuple(picture, "Scan, placed", LIMITS)
+    data, keywords, _ = layer_tuple(picture, name, LIMITS)
     keywords["metadata"][PLACED] = True
     shown = viewer.add_image(data, **keywords)
     viewer.layers.move(viewer.layers.index(shown), 0)

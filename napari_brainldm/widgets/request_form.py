@@ -124,8 +124,7 @@ class RequestForm(QWidget):
     def __init__(self, card: Card, of_scan: bool = False) -> None:
         super().__init__()
         self.rows: dict[str, Row] = {c.name: row_of(c) for c in card.vocabulary}
-        ways = card.directions if of_scan else ()
-        self.ways = {d.name: way_of(d) for d in ways}
+        self.ways = {d.name: way_of(d) for d in card.directions}
         self.own = card.complete(Conditions())
         self.seed, self.sampler = SeedRow(), SamplerForm(card)
         self.advanced = QCollapsible("Advanced")
@@ -179,9 +178,13 @@ class RequestForm(QWidget):
         )
 
     def _shift(self) -> tuple[tuple[str, float], ...]:
-        """Amounts along directions that are not 0, sorted by name."""
-        amounts = ((name, float(row.value())) for name, row in self.ways.items())
-        return tuple(sorted((name, value) for name, value in amounts if value))
+        """Amounts along all directions, sorted by name.
+
+        Those of 0 as well: from noise, a picture that is going to be moved is not the
+        one without a code.
+        """
+        amounts = {name: float(row.value()) for name, row in self.ways.items()}
+        return tuple(sorted(amounts.items()))
 
     def show_own(self, own: Conditions) -> None:
         """Begin with a scan's `own` conditions; Reset comes back to them."""

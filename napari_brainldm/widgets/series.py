@@ -55,7 +55,7 @@ class Series(QObject):
         renderer = self._desk.renderer
         if renderer is not None:
             work = partial(film, renderer, request, axes)
-            self._desk.background(Task("sweep", work, self._on_film_made))
+            self._desk.background(Task("sweep", work, self.take))
 
     def vary(self, request: Request, count: int, reference: Request | None) -> None:
         """Render `request`, and `reference` beside it, under `count` seeds."""
@@ -70,6 +70,12 @@ class Series(QObject):
             work = partial(_write, self._desk.renderer, self.made, path)
             self._desk.run(Task("save", work, self._desk.saved.emit, patient=True))
 
+    def take(self, made: Film) -> None:
+        """Show a film that is made; it can be written from now on."""
+        self.made = made
+        overlays.show_film(self._viewer, made, made.units)
+        self.swept.emit(made)
+
     def set_least(self, least: float) -> None:
         """Show the change only where |mean| / SD is at least `least`."""
         self._least = least
@@ -82,14 +88,6 @@ class Series(QObject):
 
     def _on_desk_opened(self, _: object) -> None:
         self.made = self.spread = None
-
-    def _on_film_made(self, made: Film) -> None:
-        self.made = made
-        assert self._desk.renderer is not None
-        card = self._desk.renderer.card
-        units = [card.covariate(axis.name).unit for axis in made.axes]
-        overlays.show_film(self._viewer, made, units)
-        self.swept.emit(made)
 
     def _on_spread_made(self, spread: Spread) -> None:
         self.spread = spread

@@ -51,6 +51,8 @@ TASKS = {
     "atlas": "Atlas",
     "import": "Import",
     "encode": "Scan",
+    "visits": "Visits",
+    "predict": "Prediction",
 }
 
 

@@ -25,8 +25,8 @@ from napari_brainldm.engine.networks.gm_autoencoder import (
     Interpolation,
     interpolation_matrix,
 )
-from napari_brainldm.engine.networks.patches import PatchesSpec
 from napari_brainldm.engine.networks.prior import PriorSpec
+from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import (
     Conditions,
@@ -113,15 +113,6 @@ def test_the_papers_latent_has_256_channels_at_an_eighth() -> None:
         replace(spec, core=(121, 144, 128)).build()
 
 
-def test_patches_lose_nothing() -> None:
-    spec = PatchesSpec((7, 9, 8), 4)
-    x = torch.randn(2, 1, *spec.shape)
-    blocks, sd = spec.build().encode(x)
-    assert blocks.shape[1:] == spec.latent_shape(spec.shape) == (64, 2, 3, 2)
-    assert not sd.any()
-    assert torch.equal(spec.build().decode(blocks), x)
-
-
 # The denoiser -------------------------------------------------------------------------
 
 
@@ -205,7 +196,7 @@ def test_a_checkpoint_keeps_what_it_knows_of_connectivity(checkpoint: Checkpoint
 
 
 def test_equal_connectivity_gives_a_difference_of_exactly_0(renderer: Renderer):
-    digests = {renderer.admit_fnc(fnc(1)), renderer.admit_fnc(fnc(1))}
+    digests = {renderer.fnc.admit(fnc(1)), renderer.fnc.admit(fnc(1))}
     assert len(digests) == 1
     request = Request(Conditions(fnc=digests.pop()), Seed(4), sampler=FEW)
     first, second = (finish(renderer.render(request)) for _ in range(2))
@@ -216,14 +207,14 @@ def test_equal_connectivity_gives_a_difference_of_exactly_0(renderer: Renderer):
 def test_other_connectivity_gives_another_map(renderer: Renderer) -> None:
     pictures = []
     for one in (fnc(1), fnc(2)):
-        digest = renderer.admit_fnc(one)
+        digest = renderer.fnc.admit(one)
         request = Request(Conditions(fnc=digest), Seed(4), sampler=FEW)
         pictures.append(finish(renderer.render(request)))
     assert np.abs(difference(*pictures).data).max() > 1e-4
 
 
 def test_no_connectivity_is_the_mean_of_the_training(renderer: Renderer) -> None:
-    mean = renderer.admit_fnc(Fnc(renderer.checkpoint.fnc_law().mean))
+    mean = renderer.fnc.admit(Fnc(renderer.checkpoint.fnc_law().mean))
     asked = Request(origin=Seed(4), sampler=FEW)
     resolved = renderer.resolve(asked)
     assert resolved.conditions.fnc == mean
@@ -250,10 +241,10 @@ def test_connectivity_that_is_not_known_gets_a_sentence(renderer: Renderer) -> N
     with pytest.raises(EngineError, match=r"000000000000\.\.\.\) that is not loaded"):
         finish(renderer.render(request))
     with pytest.raises(EngineError, match="6 components; Tiny GM-LDM knows 5"):
-        renderer.admit_fnc(fnc(1, 6))
+        renderer.fnc.admit(fnc(1, 6))
     other = Renderer(tiny_checkpoint(), "cpu", "float32")
     with pytest.raises(EngineError, match="Load a GM-LDM checkpoint"):
-        other.admit_fnc(fnc(1))
+        other.fnc.admit(fnc(1))
     with pytest.raises(EngineError, match="knows no functional connectivity"):
         other.resolve(request)
 
@@ -275,11 +266,18 @@ def test_a_preview_of_a_small_map_is_the_map(renderer: Renderer) -> None:
     assert np.array_equal(finish(renderer.sketch(request)).data, full.data)
 
 
-def test_the_card_fits_into_its_header(tmp_path: Path) -> None:
-    voxels = PatchesSpec((20, 24, 20), 8)
+def test_a_model_of_voxels_makes_pictures_of_any_shape(tmp_path: Path) -> None:
     held = tiny_gm_ldm()
-    kept = {k: v for k, v in held.tensors.items() if not k.startswith("autoencoder.")}
-    card = replace(held.card, autoencoder=voxels)
+    spec = replace(
+        held.card.denoiser, latent_channels=1, grid=held.card.grid.shape, patch=8
+    )
+    card = replace(held.card, autoencoder=VoxelSpec(1), denoiser=spec)
+    assert spec.token_grid == (3, 3, 3)
+    kept = {k: v for k, v in held.tensors.items() if k.startswith("fnc.")}
+    kept |= {f"denoiser.{k}": v for k, v in awake(spec).state_dict().items()}
     path = tmp_path / "voxels.safetensors"
     save_checkpoint(Checkpoint(card, kept), path)
-    assert load_checkpoint(path).card.autoencoder == voxels
+    found = load_checkpoint(path)
+    assert found.card == card
+    picture = finish(Renderer(found, "cpu", "float32").render(Request(sampler=FEW)))
+    assert picture.data.shape == (20, 24, 20) and picture.data.std() > 0

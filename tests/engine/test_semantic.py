@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
+from napari_brainldm.engine.codes import Code, meaning
 from napari_brainldm.engine.imports.find import find
 from napari_brainldm.engine.imports.write import write_found
 from napari_brainldm.engine.renderer import Renderer, finish
@@ -21,6 +22,7 @@ from napari_brainldm.engine.request import (
     Scan,
     Seed,
     Through,
+    Variation,
 )
 from napari_brainldm.engine.volume import Volume
 from tests import foreign
@@ -68,14 +70,13 @@ def test_a_scan_is_encoded_once(
     renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, calls = Scan(scan(renderer, 0)), []
-    read = Renderer._semantic
-    monkeypatch.setattr(
-        Renderer, "_semantic", lambda *a: calls.append(a[1]) or read(*a)
-    )
+    read = Renderer._meant
+    monkeypatch.setattr(Renderer, "_meant", lambda *a: calls.append(a[1]) or read(*a))
     for amount in (0.0, 1.0, 2.0):
         request = Request(origin=own, shift=(("AD", amount),), sampler=STEPS)
         shown(renderer, request)
-    assert calls == [own.digest]
+    assert len(calls) == 1
+    assert np.array_equal(calls[0], renderer.conformed(own.digest).volume.data)
 
 
 def test_the_way_between_two_scans_begins_and_ends_with_them(
@@ -96,19 +97,52 @@ def test_noise_alone_makes_a_picture_without_a_code(renderer: Renderer) -> None:
     assert not np.allclose(first, second)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"shift": (("AD", 1.0),)}, "no semantic code"),
-        ({"guidance": 2.0}, "without dropped conditions"),
-    ],
-)
-def test_what_noise_cannot_do_is_told(
-    renderer: Renderer, change: dict[str, object], words: str
+def test_noise_is_moved_by_the_code_of_its_own_picture(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = replace(Request(sampler=STEPS), **change)  # type: ignore[arg-type]
-    with pytest.raises(EngineError, match=words):
-        shown(renderer, request)
+    """Amount 0 is the noise under the code of what it makes; that is made once."""
+    plain = shown(renderer, Request(origin=Seed(4), sampler=STEPS))
+    calls, read = [], Renderer._meant
+    monkeypatch.setattr(Renderer, "_meant", lambda *a: calls.append(a[1]) or read(*a))
+    amounts = (0.0, 1.0, 2.0)
+    requests = [
+        Request(origin=Seed(4), shift=(("AD", a),), sampler=STEPS) for a in amounts
+    ]
+    still, _, moved = (shown(renderer, request) for request in requests)
+    assert len(calls) == 1
+    assert np.array_equal(calls[0], plain)
+    assert not np.allclose(still, plain, atol=1e-4)
+    assert not np.allclose(still, moved, atol=1e-4)
+
+
+def test_variations_share_the_code_and_invert_nothing(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Scan(scan(renderer, 0))
+    monkeypatch.setattr(Renderer, "_invert", None)  # calling it would raise
+    first, again, other = (
+        shown(renderer, Request(origin=Variation(own, seed), sampler=STEPS))
+        for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+    solver = Request(origin=Variation(own, 1), sampler=Sampler("dpm++2m", 6))
+    assert shown(renderer, solver).shape == first.shape
+
+
+def test_a_variation_is_told_in_json_and_back() -> None:
+    request = Request(origin=Variation(Scan("ab" * 32), 7), shift=(("AD", 1.0),))
+    assert Request.from_json(request.to_json()) == request
+
+
+def test_what_has_no_code_cannot_be_moved() -> None:
+    with pytest.raises(EngineError, match="A shift was asked for"):
+        meaning(Code(torch.zeros(1, 2, 3, 3, 3)), "A shift")
+
+
+def test_noise_is_not_guided(renderer: Renderer) -> None:
+    with pytest.raises(EngineError, match="without dropped conditions"):
+        shown(renderer, Request(guidance=2.0, sampler=STEPS))
 
 
 def test_what_a_scan_cannot_do_is_told(renderer: Renderer) -> None:

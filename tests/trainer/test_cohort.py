@@ -135,3 +135,33 @@ def test_another_cohort_is_not_mixed_in(cohort: Path, pack: TemplatePack) -> Non
     other = write_cohort(replace(CONFIG, seed=12), cohort, template=pack)
     with pytest.raises(EngineError, match="other settings"):
         next(other)
+
+
+def test_visits_may_come_at_any_years(pack: TemplatePack, tmp_path: Path) -> None:
+    config = replace(CONFIG, subjects=1, at_years=(0.0, 0.5, 2.0))
+    list(write_cohort(config, tmp_path, workers=1, template=pack))
+    rows = table(tmp_path / "sub-0001/sub-0001_sessions.tsv")
+    ages = [float(row["age"]) for row in rows]
+    np.testing.assert_allclose(np.diff(ages), [0.5, 1.5])
+
+
+@pytest.mark.parametrize("times", [(0.5, 1.0), (0.0, 1.0, 1.0), (0.0, 2.0, 1.0)])
+def test_visits_that_do_not_follow_each_other_are_refused(
+    pack: TemplatePack, tmp_path: Path, times: tuple[float, ...]
+) -> None:
+    run = write_cohort(replace(CONFIG, at_years=times), tmp_path, template=pack)
+    with pytest.raises(EngineError, match="later than the one before"):
+        next(run)
+
+
+def test_a_cohort_written_before_an_option_was_there_goes_on(
+    pack: TemplatePack, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, visits=1, subjects=1)
+    list(write_cohort(config, tmp_path, workers=1, template=pack))
+    settings = tmp_path / "cohort.json"
+    plain = json.loads(settings.read_text())
+    del plain["at_years"]
+    settings.write_text(json.dumps(plain))
+    progress = list(write_cohort(config, tmp_path, workers=1, template=pack))
+    assert [p.done for p in progress] == [1]

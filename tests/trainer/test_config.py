@@ -29,6 +29,7 @@ def written(tmp_path, text: str) -> Path:
 
 
 CONFIGS = ["demo.toml", "ldae2025.toml", "ldae_demo.toml", "pinaya2022.toml"]
+SHIPPED = sorted([*CONFIGS, "ldae_followed.toml", "ldae_visits.toml"])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -41,6 +42,14 @@ def test_the_shipped_configs_load(name):
     factor = config.autoencoder.spec.factor
     assert all(n % factor == 0 for n in model_grid(config.data).shape)
     assert config.cohort.voxel_mm == config.data.voxel_mm
+
+
+def test_the_visits_measured_are_of_no_one_the_model_was_trained_on():
+    seen, visits = (load_config(Path(f"ldae_{n}.toml")) for n in ("demo", "visits"))
+    followed = load_config(Path("ldae_followed.toml"))
+    assert len({c.cohort.seed for c in (seen, visits, followed)}) == 3
+    assert visits.cohort.times == (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
+    assert visits.cohort.looks == seen.cohort.looks
 
 
 def test_the_papers_networks_have_the_papers_sizes():
@@ -102,7 +111,7 @@ def test_a_missing_name_or_out_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "nowhere/demo.toml", "."])
 def test_a_config_that_is_not_there_names_the_shipped_ones(name):
-    with pytest.raises(EngineError, match=", ".join(CONFIGS)):
+    with pytest.raises(EngineError, match=", ".join(SHIPPED)):
         load_config(Path(name))
 
 

@@ -22,6 +22,7 @@ from napari_brainldm.engine.request import (
 )
 from napari_brainldm.engine.scan_file import save_volume
 from napari_brainldm.engine.segment import Segmenter
+from napari_brainldm.engine.similarity import ssim
 from napari_brainldm.engine.volume import Volume, mni_grid
 from tests.tiny import tiny_checkpoint, tiny_segmenter
 from trainer.data.bids import Entry
@@ -44,7 +45,6 @@ from trainer.evaluate.similarity import (
     kernel_of,
     ms_ssim,
     psnr,
-    ssim,
 )
 
 GRID = mni_grid(8.0)

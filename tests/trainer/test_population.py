@@ -128,7 +128,7 @@ def test_brain_and_ventricles_leave_room_in_the_head(people: list[Subject]) -> N
 def test_visits_compound_the_yearly_rates() -> None:
     person = draw_subject(PopulationConfig(), 0, 0)
     person = replace(person, rates=Rates(10.0, -1.0, -5.0))
-    first, _, third = visits(person, 3, 1.0)
+    first, _, third = visits(person, (0.0, 1.0, 2.0))
     assert first.volumes == person.volumes
     assert third.age == pytest.approx(person.age + 2)
     grown = third.volumes.ventricles_ml / first.volumes.ventricles_ml

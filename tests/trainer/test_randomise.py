@@ -135,7 +135,7 @@ def test_a_plain_sample_holds_the_volumes_of_its_person(pack):
         number = int(torch.randint(2**31, (), generator=generator))
         subject = draw_subject(looks.people, number, 0)
         scan = simulate(
-            pack, subject, visits(subject, 1, 1.0)[0], number, looks.plainly
+            pack, subject, visits(subject, (0.0,))[0], number, looks.plainly
         )
         sample = draw_sample(pack, looks, seed)
         volumes.append((scan.volumes.icv_ml, head_ml(sample)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from napari_brainldm.engine.checkpoint import file_sha256, load_checkpoint
 from napari_brainldm.engine.volume import mni_grid
 from trainer.__main__ import main
-from trainer.data.template import build_template, save_template
+from trainer.config import load_config
+from trainer.data.cohort import write_cohort
+from trainer.data.template import build_template, load_template, save_template
 from trainer.log import duration
 
 CONFIG = """
@@ -102,6 +105,9 @@ strides = [1, 2, 2]
 
 [ldae]
 encoder = {{ channels = [8, 16], blocks = [1, 1], slices = 20, heads = 2 }}
+loop = {{ steps = 4, save_every = 2, log_every = 2, precision = "no" }}
+
+[supervised]
 loop = {{ steps = 4, save_every = 2, log_every = 2, precision = "no" }}
 
 [directions]
@@ -234,6 +240,51 @@ def test_from_nothing_to_directions(tmp_path, capsys):
     for key, value in taken.tensors.items():
         np.testing.assert_array_equal(value, found.tensors[key])
     assert found.card.provenance.trained_on.endswith("20 scans of 20 subjects")
+
+    voxels = tmp_path / "voxels.toml"
+    text = LDAE.format(out=tmp_path)
+    start, end = text.index("[autoencoder]"), text.index("[ldm]")
+    text = text[:start] + "[autoencoder]\nspec = { voxel_channels = 1 }\n" + text[end:]
+    text = text.replace("prior_rank = 2", "").replace('/ldae"', '/voxels"')
+    voxels.write_text(text.replace("[ldm.spec]", "[ldm.spec]\nlatent_channels = 1"))
+    for stage in ("autoencoder", "ldm", "ldae", "directions"):
+        lines = run(capsys, "train", stage, "--config", voxels, *train)
+        assert "Saved" in lines[-1]
+    visits = replace(
+        load_config(second).cohort, seed=5, subjects=2, at_years=(0.0, 1.0, 3.0)
+    )
+    list(write_cohort(visits, tmp_path / "visits", 1, load_template(pack)))
+    words = ("--n", 2, "--visits", tmp_path / "visits", "--release", tmp_path / "r.st")
+    beside = f"voxel DAE={tmp_path / 'voxels' / 'directions.safetensors'}"
+    run(capsys, "train", "supervised", *common)
+    taught = f"supervised={tmp_path / 'ldae' / 'supervised.safetensors'}"
+    words = (*words, "--beside", beside, "--beside", taught)
+    lines = run(capsys, "evaluate", "ldae", "--config", second, *words)
+    told = json.loads((tmp_path / "ldae/tables-ldae/tables.json").read_text())["tables"]
+    assert [row["encoder"] for row in told["probe-AD"]] == [
+        "LDAE",
+        "voxel DAE",
+        "supervised",
+        "true volumes",
+        "the paper, on ADNI",
+    ]
+    models = {(row["model"], row["T"]) for row in told["reconstruction"]}
+    assert len(models) == 2 * (1 + 3 * 4)
+    exact = next(
+        r
+        for r in told["reconstruction"]
+        if r["model"] == "voxel DAE: autoencoder alone"
+    )
+    assert exact["MSE"] == pytest.approx(0, abs=1e-12)
+    gaps = [row["prediction gap (months)"] for row in told["visits-prediction-gap"]]
+    assert set(gaps) == {12.0}
+    assert {row["n"] for row in told["visits-prediction-gap"]} == {2.0}
+    assert told["throughput"][0]["times faster"] > 0
+    assert any("imulated people" in line for line in lines)
+    for name in ("lda", "moved", "moved-pictures", "visits"):
+        assert (tmp_path / f"ldae/tables-ldae/{name}.png").stat().st_size > 5000
+    shipped = load_checkpoint(tmp_path / "r.st")
+    assert "monotone both" in dict(shipped.card.figures)
 
     other = LDAE.format(out=tmp_path).replace("voxel_mm = 8.0", "voxel_mm = 4.0")
     second.write_text(other)

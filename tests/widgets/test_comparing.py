@@ -123,7 +123,7 @@ def test_a_pasted_request_is_asked_for_exactly(
         ("hello", "no picture request"),
         ("[1]", "no picture request"),
         (Request(Conditions.of({"height": 1.8})).to_json(), "'height' is not a"),
-        (Request(shift=(("AD", 1.0),)).to_json(), "no direction for"),
+        (Request(shift=(("AD", 1.0),)).to_json(), "is not a direction"),
     ],
 )
 def test_what_cannot_be_pasted_is_told_and_changes_nothing(

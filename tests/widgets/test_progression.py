@@ -281,7 +281,7 @@ def test_a_checkpoint_with_directions_shows_their_sliders(
     dock.form.reset.click()
     settle(qtbot, dock)
     assert dock.desk.picture is not None
-    assert dock.desk.picture.request.shift == ()
+    assert dock.desk.picture.request.shift == (("AD", 0.0),)
 
 
 def test_nothing_of_a_closed_dock_stays(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_brainldm.engine.request import EngineError, Value
-from trainer.data.table import read_rows
+from napari_brainldm.engine.table import read_rows
 
 if TYPE_CHECKING:
     from trainer.config import Column, DataConfig
@@ -76,6 +76,12 @@ def read_dataset(config: DataConfig) -> Dataset:
         tuple(e for e in entries if e.subject in held),
         head,
     )
+
+
+def is_simulated(root: Path) -> bool:
+    """Whether the dataset in `root` says that nobody was scanned for it."""
+    path = root / "dataset_description.json"
+    return path.is_file() and "simulated" in path.read_text(encoding="utf-8").lower()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,9 @@ class CohortConfig:
         Scans of each person.
     years
         Years between two visits.
+    at_years
+        Years of every scan after the first one, from 0 on; instead of `visits` and
+        `years`.
     population
         Ages, diagnoses and how much people differ in volumes.
     looks
@@ -119,9 +123,15 @@ class CohortConfig:
     voxel_mm: float = 2.0
     visits: int = 1
     years: float = 1.0
+    at_years: tuple[float, ...] = ()
     population: PopulationConfig = field(default_factory=PopulationConfig)
     looks: Looks = field(default_factory=Looks)
     connectivity: ConnectivityConfig | None = None
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Years of the scans after the first one."""
+        return self.at_years or tuple(n * self.years for n in range(self.visits))
 
 
 @dataclass(frozen=True)
@@ -170,9 +180,9 @@ def write_subject(
     subject = draw_subject(config.population, config.seed, index)
     rows = [
         _write_visit(config, root, pack, subject, visit)
-        for visit in visits(subject, config.visits, config.years)
+        for visit in visits(subject, config.times)
     ]
-    if config.visits > 1:
+    if len(config.times) > 1:
         name = participant(index)
         write_text(root / name / f"{name}_sessions.tsv", tsv(list(rows[0]), rows))
     row = {
@@ -190,13 +200,20 @@ def write_subject(
 
 def _check(config: CohortConfig, root: Path) -> None:
     """Refuse a folder that holds another cohort."""
-    if config.subjects < 1 or config.visits < 1:
+    if config.subjects < 1 or not config.times:
         raise EngineError(
-            f"The cohort asks for {config.subjects} subjects with {config.visits} "
+            f"The cohort asks for {config.subjects} subjects with {len(config.times)} "
             "visits each. Both must be at least 1."
         )
+    rising = all(a < b for a, b in pairwise(config.times))
+    if config.times[0] != 0 or not rising:
+        raise EngineError(
+            f"The cohort's scans are asked for at {list(config.times)} years; the "
+            "first is at 0 and each later than the one before. Correct the config."
+        )
     path = root / "cohort.json"
-    if path.exists() and json.loads(path.read_text()) != _plain(config):
+    known = _plain(CohortConfig())  # what a cohort of an older version did not say
+    if path.exists() and known | json.loads(path.read_text()) != _plain(config):
         raise EngineError(
             f"{root} already holds a cohort made with other settings (cohort.json). "
             "Choose an empty folder, or the same settings to complete it."
@@ -313,7 +330,7 @@ def _growth(config: CohortConfig, subject: Subject) -> Growth:
 def _stem(config: CohortConfig, subject: Subject, visit: Visit) -> list[str]:
     """Names of person and, if there are several visits, session."""
     name = participant(subject.index)
-    return [name, _session(visit)] if config.visits > 1 else [name]
+    return [name, _session(visit)] if len(config.times) > 1 else [name]
 
 
 def _session(visit: Visit) -> str:

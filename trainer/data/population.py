@@ -14,6 +14,7 @@ smaller than the brain of young women; the young get the one that their brain fi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -212,11 +213,11 @@ def scattered(median: Volumes, sex: Sex, z: np.ndarray) -> Volumes:
     return Volumes(ventricles, min(brain, most), hippocampus, icv)
 
 
-def visits(subject: Subject, count: int, years: float) -> tuple[Visit, ...]:
-    """Return the first visit and `count` - 1 more, `years` apart."""
+def visits(subject: Subject, times: Sequence[float]) -> tuple[Visit, ...]:
+    """The visits `times` years after the first one, which is at 0."""
     return tuple(
-        Visit(n, round(subject.age + n * years, 2), _later(subject, n * years))
-        for n in range(count)
+        Visit(n, round(subject.age + years, 2), _later(subject, years))
+        for n, years in enumerate(times)
     )
 
 

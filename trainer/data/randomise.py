@@ -163,7 +163,7 @@ def draw_plain(
     """Somebody as the cohort might hold them, or their mirror image."""
     seed = int(torch.randint(2**31, (), generator=generator))
     subject = draw_subject(looks.people, seed, 0)
-    visit = visits(subject, 1, 1.0)[0]
+    visit = visits(subject, (0.0,))[0]
     structures, t1, white = bent(pack, subject, visit, seed, looks.plainly)
     brain = structures, t1, white
     _, picture = taken(brain, looks.plainly.scanner, visit.age, generator)

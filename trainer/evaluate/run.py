@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,27 +25,67 @@ from trainer.evaluate.brain_ldm import (
     rebuilt_figures,
     seen,
 )
+from trainer.evaluate.ldae import card_figures, tables
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
     from napari_brainldm.engine.volume import Array
     from trainer.config import RunConfig
 
-TABLES = ("brain-ldm",)
+TABLES = ("brain-ldm", "ldae")
 
 
-def evaluate(
-    config: RunConfig, table: str, path: Path, n: int, release: Path | None = None
-) -> Iterator[str]:
-    """Measure the checkpoint `path` on the held-out subjects of the run's data.
+@dataclass(frozen=True)
+class Wish:
+    """What is to be measured.
 
-    With `release`, also write it there in 16 bits, with the figures in its card.
+    Attributes
+    ----------
+    path
+        The checkpoint.
+    n
+        Pictures to make, or scans to move.
+    release
+        Also write the checkpoint here in 16 bits, with its figures in the card.
+    visits
+        BIDS dataset with several sessions of people no stage saw; None for the
+        held-out subjects of the run.
+    others
+        ldae: name and checkpoint of the models to compare with.
+    """
+
+    path: Path
+    n: int = 100
+    release: Path | None = None
+    visits: Path | None = None
+    others: tuple[tuple[str, Path], ...] = ()
+
+
+def evaluate(config: RunConfig, table: str, wish: Wish) -> Iterator[str]:
+    """Measure a checkpoint on the held-out subjects of the run's data.
 
     Raises
     ------
     EngineError
         If there is too little to measure, or a file cannot be read.
     """
+    run = {"brain-ldm": _brain_ldm, "ldae": _ldae}[table]
+    figures = yield from run(config, wish)
+    if wish.release is not None:
+        checkpoint = load_checkpoint(wish.path)
+        card = replace(checkpoint.card, figures=tuple(figures.items()))
+        measured = replace(checkpoint, card=card)
+        sha = save_checkpoint(measured, wish.release, torch.float16)
+        yield f"Wrote {wish.release} (sha256 {sha})"
+
+
+def _ldae(config: RunConfig, wish: Wish) -> Generator[str, None, dict[str, float]]:
+    found = yield from tables(config, wish.path, wish.n, wish.visits, dict(wish.others))
+    return card_figures(found)
+
+
+def _brain_ldm(config: RunConfig, wish: Wish) -> Generator[str, None, dict[str, float]]:
+    path, n = wish.path, wish.n
     renderer = Renderer(load_checkpoint(path))
     dataset = read_dataset(config.data)
     _check_enough(len(dataset.held_out), n)
@@ -60,15 +100,16 @@ def evaluate(
     asked = list(ask(renderer, segmenter, wanted, Sampler()))
     held = condition_figures(asked)
     yield from _lines(held)
-    result = {"table": table, "pictures": n, "checkpoint": renderer.checkpoint.sha256}
-    target = Path(config.out) / f"evaluate-{table}.json"
-    target.write_text(json.dumps(result | {"figures": figures | held}, indent=1))
+    result = {
+        "table": "brain-ldm",
+        "pictures": n,
+        "checkpoint": renderer.checkpoint.sha256,
+        "figures": figures | held,
+    }
+    target = Path(config.out) / "evaluate-brain-ldm.json"
+    target.write_text(json.dumps(result, indent=1))
     yield f"Wrote {target}"
-    if release is not None:
-        card = replace(renderer.card, figures=tuple((figures | held).items()))
-        measured = replace(renderer.checkpoint, card=card)
-        sha = save_checkpoint(measured, release, torch.float16)
-        yield f"Wrote {release} (sha256 {sha})"
+    return figures | held
 
 
 def _check_enough(held_out: int, n: int) -> None:

@@ -7,43 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from monai.metrics.regression import (
-    KernelType,
-    MultiScaleSSIMMetric,
-    compute_ssim_and_cs,
-)
-from numpy.typing import NDArray
+from monai.metrics.regression import MultiScaleSSIMMetric
+
+from napari_brainldm.engine.similarity import WINDOW, Mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_brainldm.engine.volume import Array
 
-Mask = NDArray[np.bool_]
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights, finest first (Wang 2003)
-WINDOW = 11  # voxels, Gaussian with sigma 1.5 (Wang 2004)
-
-
-def ssim(first: Array, second: Array, mask: Mask) -> tuple[float, float]:
-    """SSIM of two pictures (i, j, k) in [0, 1]: over the grid, and over `mask`.
-
-    MONAI's, Gaussian window of 11 voxels, data range 1; the mean of the local values
-    whose window lies inside the grid.
-    """
-    x, y = (torch.from_numpy(p.astype(np.float32))[None, None] for p in (first, second))
-    local, _ = compute_ssim_and_cs(
-        x,
-        y,
-        spatial_dims=3,
-        data_range=1.0,
-        kernel_type=KernelType.GAUSSIAN,
-        kernel_size=(WINDOW,) * 3,
-        kernel_sigma=(1.5,) * 3,
-    )
-    edge = WINDOW // 2
-    inside = mask[edge:-edge, edge:-edge, edge:-edge]
-    values = local[0, 0].numpy()
-    return float(values.mean()), float(values[inside].mean())
 
 
 def kernel_of(shape: tuple[int, ...]) -> int:

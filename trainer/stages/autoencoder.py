@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.losses import PatchAdversarialLoss
 from monai.losses.ssim_loss import SSIMLoss
-from monai.networks.nets import AutoencoderKL, PatchDiscriminator
+from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -121,7 +121,7 @@ class AutoencoderStage:
         right = self.adversary(real, target_is_real=True, for_discriminator=True)
         return {"discriminator": 0.5 * (wrong + right)}, None
 
-    def _rebuilder(self, weights: Mapping[str, Tensor]) -> AutoencoderKL:
+    def _rebuilder(self, weights: Mapping[str, Tensor]) -> Any:
         network = self.config.spec.build().eval()
         network.load_state_dict(dict(weights))
         return network.to(next(iter(weights.values())).device)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_brainldm.engine.card import Direction
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.request import EngineError
+from trainer.linear import logistic, ridge
 
 if TYPE_CHECKING:
     from trainer.config import DirectionsConfig, Target
@@ -32,9 +33,6 @@ Rows = Sequence[Mapping[str, str]]
 BATCH = 8
 HELD = "-held"
 """Ends the name of a direction along which the attributes held stay the same."""
-
-PENALTIES = np.logspace(-4, 4, 17)
-"""Of the ridge, and the inverse of the logistic regression's, tried by 5 folds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,12 +143,13 @@ def _told(target: Target, codes: Codes, rows: Rows) -> tuple[Codes, Codes]:
             f"The participants' table has no column {target.column!r} for the "
             f"direction {target.name}; it has {', '.join(rows[0])}. Correct the config."
         )
-    values = [_value(target, row[target.column]) for row in rows]
+    values = [value_of(target, row[target.column]) for row in rows]
     kept = [n for n, value in enumerate(values) if value is not None]
     return codes[kept], np.array([values[n] for n in kept], np.float64)
 
 
-def _value(target: Target, text: str) -> float | None:
+def value_of(target: Target, text: str) -> float | None:
+    """What a table's `text` says of `target`: 1 or 0, a number, or nothing."""
     if target.positive:
         return {target.positive: 1.0, target.negative: 0.0}.get(text)
     try:
@@ -165,19 +164,10 @@ def _classifier(
     held_out: tuple[Codes, Codes],
     config: DirectionsConfig,
 ) -> Probe:
-    from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import accuracy_score, roc_auc_score
-    from sklearn.model_selection import GridSearchCV
 
     _check_classes(target, train[1])
-    model = GridSearchCV(
-        LogisticRegression(max_iter=2000),
-        {"C": 1 / PENALTIES},
-        scoring="roc_auc",
-        cv=5,
-    )
-    model.fit(*train)
-    best = model.best_estimator_
+    best = logistic(*train)
     weight, bias = best.coef_[0].astype(np.float64), float(best.intercept_[0])
     x, truth = held_out
     odds = x @ weight + bias
@@ -204,7 +194,6 @@ def _regression(
     held_out: tuple[Codes, Codes],
     config: DirectionsConfig,
 ) -> Probe:
-    from sklearn.linear_model import RidgeCV
     from sklearn.metrics import mean_absolute_error
 
     if len(train[1]) < 10 or np.ptp(train[1]) == 0:
@@ -213,8 +202,7 @@ def _regression(
             f"for the direction {target.name}; at least 10 with different values are "
             "needed. Take the direction out of the config."
         )
-    model = RidgeCV(PENALTIES * len(train[1]))
-    model.fit(*train)
+    model = ridge(*train)
     weight, bias = model.coef_.astype(np.float64), float(model.intercept_)
     x, truth = held_out
     figures: dict[str, float] = {"n": len(truth)}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_brainldm.engine.networks.gradient_estimator import sinusoids
+from napari_brainldm.engine.networks.preview import folded, unfolded
 from napari_brainldm.engine.networks.prior import GaussianPrior, PriorSpec
 
 Shape = tuple[int, int, int]
@@ -39,7 +40,10 @@ class ViTSpec:
     state_channels
         Channels of the stages of the CNN on the connectivity matrix; each halves it.
     latent_channels, grid
-        Channels and (i, j, k) of the latent; one token per voxel.
+        Channels and (i, j, k) of the latent.
+    patch
+        Voxels of the latent per token along each axis; more than 1 for a model that
+        diffuses the voxels of maps, whose only channel they are.
     components
         Components n of the connectivity, whose n (n - 1) / 2 values are the condition.
     droppable
@@ -60,6 +64,7 @@ class ViTSpec:
     state_channels: tuple[int, ...] = (64, 128, 256)
     latent_channels: int = 256
     grid: Shape = (16, 18, 16)
+    patch: int = 1
     components: int = 53
     droppable: bool = False
     prior: PriorSpec | None = None
@@ -69,6 +74,17 @@ class ViTSpec:
     def condition_size(self) -> int:
         """Length of the condition vector: the upper triangle of the matrix."""
         return self.components * (self.components - 1) // 2
+
+    @property
+    def token_size(self) -> int:
+        """Numbers of the latent in one token."""
+        return self.latent_channels * self.patch**3
+
+    @property
+    def token_grid(self) -> Shape:
+        """Tokens along (i, j, k)."""
+        i, j, k = (-(-n // self.patch) for n in self.grid)
+        return i, j, k
 
     def build(self) -> ViTDenoiser:
         """The network with fresh weights."""
@@ -80,11 +96,13 @@ class ViTDenoiser(nn.Module):
 
     def __init__(self, spec: ViTSpec) -> None:
         super().__init__()
-        if spec.width % spec.heads or spec.latent_channels % spec.outputs:
-            raise ValueError("width by heads and channels by outputs must be whole")
+        if spec.width % spec.heads or spec.token_size % spec.outputs:
+            raise ValueError("width by heads and token by outputs must be whole")
+        if spec.patch > 1 and spec.latent_channels > 1:
+            raise ValueError("patches are of latents with one channel")
         self.spec, width = spec, spec.width
-        self.embed = nn.Linear(spec.latent_channels, width)
-        self.positions = nn.Parameter(_places(spec.grid, width))
+        self.embed = nn.Linear(spec.token_size, width)
+        self.positions = nn.Parameter(_places(spec.token_grid, width))
         self.time = nn.Sequential(
             nn.Linear(width, width),
             nn.SiLU(),
@@ -114,7 +132,8 @@ class ViTDenoiser(nn.Module):
         return out if self.prior is None else out + self.prior(x, t, conditions)
 
     def _network(self, x: Tensor, t: Tensor, conditions: Tensor | None) -> Tensor:
-        tokens = self.embed(x.flatten(2).transpose(1, 2)) + self.positions
+        blocks = self._blocks(x)
+        tokens = self.embed(blocks.flatten(2).transpose(1, 2)) + self.positions
         waves = sinusoids(t.expand(len(x)), self.spec.width).to(x)
         time = self.time(waves).view(len(x), _PARTS, 1, self.spec.width)
         for layer in self.encoder:
@@ -124,7 +143,22 @@ class ViTDenoiser(nn.Module):
             tokens = layer(tokens, time, seen[index % len(seen)])
         tokens = self.norm(tokens)
         found = torch.cat([output(tokens) for output in self.outputs], dim=2)
-        return found.transpose(1, 2).reshape(x.shape)
+        return self._voxels(found.transpose(1, 2).reshape(blocks.shape))
+
+    def _blocks(self, x: Tensor) -> Tensor:
+        """X in blocks of `patch` voxels (B, C patch^3, a, b, c), padded with 0."""
+        if self.spec.patch == 1:
+            return x
+        ends = [(-n) % self.spec.patch for n in reversed(self.spec.grid)]
+        padded = functional.pad(x, [p for end in ends for p in (0, end)])
+        return folded(padded, self.spec.patch)
+
+    def _voxels(self, blocks: Tensor) -> Tensor:
+        """Inverse of `_blocks`."""
+        if self.spec.patch == 1:
+            return blocks
+        i, j, k = self.spec.grid
+        return unfolded(blocks, self.spec.patch)[..., :i, :j, :k]
 
 
 class StateEncoder(nn.Module):
@@ -283,7 +317,7 @@ def _stage(before: int, after: int) -> nn.Sequential:
 
 def _output(spec: ViTSpec) -> nn.Sequential:
     """One MLP of the parallel ones: it begins by answering 0."""
-    last = nn.Linear(spec.width, spec.latent_channels // spec.outputs)
+    last = nn.Linear(spec.width, spec.token_size // spec.outputs)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Linear(spec.width, spec.width), nn.GELU(), last)
