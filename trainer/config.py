@@ -77,9 +77,9 @@ class DataConfig:
     registration
         How the maps were brought into MNI space: "rigid", or "nonlinear" for modulated
         ones.
-    fnc, components
-        Table of functional connectivity, and of its components (empty: as counted),
-        within the dataset.
+    fnc, fnc_scale, components
+        Table of functional connectivity within the dataset; "r" or "z" (empty: as its
+        sidecar or its values say); table of its components (empty: as counted).
     """
 
     dataset: str = "runs/cohort"
@@ -91,6 +91,7 @@ class DataConfig:
     maps: str = ""
     registration: str = "rigid"
     fnc: str = ""
+    fnc_scale: str = ""
     components: str = ""
     covariates: tuple[Column, ...] = ()
     intensity: Intensity = field(default_factory=Intensity)

@@ -52,6 +52,7 @@ def gmldm(
     config: RunConfig, dataset: Dataset
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
     """The denoiser under connectivity; scans without any are left out, and told."""
+    _check_maps(config)
     table = _table(config)
     yield from table.notes
     autoencoder = _autoencoder(config, dataset)
@@ -87,7 +88,7 @@ def _table(config: RunConfig) -> FncTable:
         )
     root = Path(config.data.dataset)
     known = root / config.data.components if config.data.components else None
-    return read_fnc(root / config.data.fnc, components=known)
+    return read_fnc(root / config.data.fnc, config.data.fnc_scale, components=known)
 
 
 def _autoencoder(config: RunConfig, dataset: Dataset) -> Checkpoint:

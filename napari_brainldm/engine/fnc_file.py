@@ -7,6 +7,7 @@ Reading trusts nothing: arrays are never unpickled, and whatever is wrong become
 from __future__ import annotations
 
 import csv
+import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ import numpy as np
 
 from napari_brainldm.engine.components import components_of, read_components
 from napari_brainldm.engine.fnc import Fnc, FncTable, connections, count_of
-from napari_brainldm.engine.fnc_array import Numbers, to_z, vectors_of
-from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.fnc_array import SCALES, Numbers, to_z, vectors_of
+from napari_brainldm.engine.request import UNREADABLE, EngineError
 
 SUFFIXES = (".mat", ".npy", ".npz", ".csv", ".tsv", ".txt")
 
@@ -60,7 +61,8 @@ def read_fnc(
         triangles, .npy or .npz of (N, p) or (N, n, n), text of one flattened matrix
         per row (HCP netmats), or one square matrix as text.
     scale
-        "r" or "z"; empty for what GIFT writes or the values tell.
+        "r" or "z"; empty for what GIFT writes, what "Scale" says in a .json of the same
+        name beside the file, or what the values tell.
     session
         Which of several sessions of a GIFT file, from 0.
     participants
@@ -78,7 +80,7 @@ def read_fnc(
     _check_path(path)
     found = _read(path)
     chosen = vectors_of(found.array, path.name, session)
-    vectors, told = to_z(chosen, scale or found.scale, path.name)
+    vectors, told = to_z(chosen, scale or found.scale or _told(path), path.name)
     names, numbered = _names(found.participants, len(vectors), participants)
     count = count_of(vectors.shape[1])
     known = components_of(count)
@@ -108,6 +110,16 @@ def _check_path(path: Path) -> None:
         )
     if path.stat().st_size > MAX_BYTES:
         raise _too_large(path, path.stat().st_size)
+
+
+def _told(path: Path) -> str:
+    """The scale that a sidecar tells; empty without one that does."""
+    try:
+        plain = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        told = plain.get("Scale", "")
+    except (OSError, *UNREADABLE):
+        return ""
+    return told if told in SCALES else ""
 
 
 def _too_large(path: Path, size: int) -> EngineError:

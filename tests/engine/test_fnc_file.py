@@ -101,6 +101,10 @@ def test_correlations_become_fisher_z_and_it_is_told(tmp_path: Path) -> None:
     )
     np.testing.assert_allclose(read_fnc(path, scale="z").vectors, held)
     refused("scale 'p'", path, scale="p")
+    path.with_suffix(".json").write_text('{"Scale": "z"}')
+    np.testing.assert_allclose(read_fnc(path).vectors, held)
+    path.with_suffix(".json").write_text("nonsense")
+    assert "Pearson" in str(read_fnc(path).notes)
 
 
 def test_what_says_r_but_is_not_is_refused(tmp_path: Path) -> None:

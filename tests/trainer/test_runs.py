@@ -213,6 +213,7 @@ def test_from_nothing_to_gray_matter_of_connectivity(tmp_path, capsys):
     table.write_text("\n".join(line for line in lines if "sub-0003" not in line))
     lines = run(capsys, "train", "gmldm", "--config", second, *train)
     assert any(line.startswith("7 participants, 6 components") for line in lines)
+    assert any("read as Fisher z" in line for line in lines)
     assert sum("left out: sub-0003" in line for line in lines) == 1
     model = load_checkpoint(tmp_path / "gm" / "gmldm.safetensors")
     assert (model.card.kind, model.card.denoiser.components) == ("gm-ldm", 6)

@@ -94,7 +94,8 @@ def write_connectivity(
     write_text(root / COMPONENTS, write_components(known))
     facts = {
         "Simulated": True,
-        "Scale": "Fisher z",
+        "Scale": "z",
+        "Unit": "Fisher z",
         "Order": "upper triangle, row by row",
         "Truth": asdict(config),
     }
