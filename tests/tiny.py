@@ -8,11 +8,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_brainldm.engine.card import Card, Covariate, Histogram, ScheduleSpec
+from napari_brainldm.engine.card import (
+    Card,
+    Covariate,
+    Histogram,
+    Intensity,
+    ScheduleSpec,
+)
 from napari_brainldm.engine.checkpoint import Checkpoint
+from napari_brainldm.engine.components import Connectivity, components_of
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.gm_autoencoder import GrayMatterAutoencoderSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec, Structure
 from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.networks.vit_denoiser import ViTSpec
 from napari_brainldm.engine.segment import Segmentation
 from napari_brainldm.engine.volume import Grid, mni_grid
 
@@ -55,6 +64,50 @@ def tiny_checkpoint(droppable: bool = True, conditional: bool = True) -> Checkpo
         tensors |= {
             f"denoiser.{k}": v + 0.02 * torch.randn(v.shape)
             for k, v in denoiser.state_dict().items()
+        }
+    return Checkpoint(card, tensors)
+
+
+def tiny_gm_ldm(droppable: bool = True) -> Checkpoint:
+    """8 mm gray-matter maps of 20 x 24 x 20 in a core of 16, 5 components, seed 0."""
+    grid, known = mni_grid(8.0), components_of(5)
+    coder = GrayMatterAutoencoderSpec(grid.shape, (16, 16, 16), (4, 8, 8), 4, 1, 4)
+    fnc = Connectivity(known, 2.0, 3)
+    card = Card(
+        kind="gm-ldm",
+        name="Tiny GM-LDM",
+        grid=grid,
+        autoencoder=coder,
+        denoiser=ViTSpec(
+            width=24,
+            heads=2,
+            encoder_blocks=1,
+            decoder_blocks=2,
+            mlp=2,
+            outputs=2,
+            state_channels=(4, 8),
+            latent_channels=4,
+            grid=(4, 4, 4),
+            components=5,
+            droppable=droppable,
+        ),
+        schedule=ScheduleSpec(prediction="v"),
+        fnc=fnc,
+        intensity=Intensity(scaling="probability"),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tensors = {f"autoencoder.{k}": v for k, v in coder.build().state_dict().items()}
+        # outputs and gates begin at 0, which would hide every condition
+        tensors |= {
+            f"denoiser.{k}": v + 0.2 * torch.randn(v.shape)
+            for k, v in card.denoiser.build().state_dict().items()
+        }
+        tensors |= {
+            "fnc.mean": torch.randn(10),
+            "fnc.factors": 0.2 * torch.randn(3, 10),
+            "fnc.rest": torch.full((10,), 0.1),
+            "fnc.norms": torch.tensor([1.0, 6.0]),
         }
     return Checkpoint(card, tensors)
 

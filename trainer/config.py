@@ -18,9 +18,8 @@ from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from trainer.data.cohort import CohortConfig
 from trainer.data.randomise import Randomisation
-
-PRECISIONS = ("no", "bf16")
-_EVERY = ("save_every", "log_every", "picture_every")
+from trainer.gm_config import GmAutoencoderConfig, GmLdmConfig
+from trainer.loop_config import LoopConfig
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,16 @@ class DataConfig:
         Of the split by subject.
     flips
         Also train on left-right mirrored brains.
+    maps
+        Pattern of the gray-matter maps to take instead of T1s, within the dataset:
+        "derivatives/gray_matter/**/*desc-modulated*_probseg.nii.gz". Their names hold
+        sub-ID, and ses-ID where there are sessions.
+    registration
+        How the maps were brought into MNI space: "rigid", or "nonlinear" for modulated
+        ones.
+    fnc, fnc_scale, components
+        Table of functional connectivity within the dataset; "r" or "z" (empty: as its
+        sidecar or its values say); table of its components (empty: as counted).
     """
 
     dataset: str = "runs/cohort"
@@ -79,62 +88,13 @@ class DataConfig:
     held_out: float = 0.15
     seed: int = 0
     flips: bool = True
+    maps: str = ""
+    registration: str = "rigid"
+    fnc: str = ""
+    fnc_scale: str = ""
+    components: str = ""
     covariates: tuple[Column, ...] = ()
     intensity: Intensity = field(default_factory=Intensity)
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """One run of the training loop.
-
-    Attributes
-    ----------
-    steps
-        Optimizer steps.
-    batch, accumulate
-        Samples per step over all processes = batch * accumulate.
-    learning_rate, warmup
-        Peak rate of AdamW; steps of linear warm-up, then cosine decay to a tenth.
-    ema
-        Decay of the averaged weights that are saved; 0 saves the raw ones.
-    precision
-        "no" or "bf16" (autocast).
-    save_every, log_every, picture_every
-        Steps between states for resume, log lines, sample pictures.
-    clip
-        Largest norm of the gradient.
-    """
-
-    steps: int = 1000
-    batch: int = 1
-    accumulate: int = 1
-    learning_rate: float = 1e-4
-    warmup: int = 50
-    ema: float = 0.999
-    precision: str = "bf16"
-    seed: int = 0
-    save_every: int = 250
-    log_every: int = 25
-    picture_every: int = 500
-    clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse what no run can be made of."""
-        for name in ("steps", "batch", "accumulate", *_EVERY):
-            if getattr(self, name) < 1:
-                raise EngineError(
-                    f"loop.{name} is {getattr(self, name)}; at least 1 is needed. "
-                    "Correct the config."
-                )
-        if self.precision not in PRECISIONS:
-            raise EngineError(
-                f"loop.precision is {self.precision!r}; known are "
-                f"{', '.join(PRECISIONS)}. Choose one of these."
-            )
-        if not 0 <= self.ema < 1:
-            raise EngineError(
-                f"loop.ema is {self.ema:g}; a decay lies in 0 <= ema < 1. Correct it."
-            )
 
 
 @dataclass(frozen=True)
@@ -350,6 +310,8 @@ class RunConfig:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     ldm: LdmConfig = field(default_factory=LdmConfig)
     ldae: LdaeConfig = field(default_factory=LdaeConfig)
+    gm_autoencoder: GmAutoencoderConfig = field(default_factory=GmAutoencoderConfig)
+    gmldm: GmLdmConfig = field(default_factory=GmLdmConfig)
     directions: DirectionsConfig = field(default_factory=DirectionsConfig)
     forecast: ForecastConfig = field(default_factory=ForecastConfig)
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)

@@ -25,7 +25,7 @@ from trainer.state import load_state, save_state
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.checkpoint import Checkpoint
-    from trainer.config import LoopConfig
+    from trainer.loop_config import LoopConfig
 
 Losses = dict[str, Tensor]
 Loss = Callable[[nn.Module, "Batch", Any, int], tuple[Losses, Any]]
@@ -110,6 +110,9 @@ def rate(config: LoopConfig, step: int) -> float:
     """Learning rate at `step` as a fraction of the peak."""
     if step < config.warmup:
         return (step + 1) / config.warmup
+    if config.milestones:
+        passed = sum(step >= share * config.steps for share in config.milestones)
+        return float(config.decay**passed)
     done = (step - config.warmup) / max(config.steps - config.warmup, 1)
     return 0.1 + 0.45 * (1 + math.cos(math.pi * min(done, 1.0)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -20,20 +19,21 @@ from napari_brainldm.engine.checkpoint import (
 from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
-from trainer.data.bids import Dataset, Entry, read_dataset
+from trainer.data.bids import Dataset, read_dataset
 from trainer.data.cohort import write_cohort
-from trainer.data.latents import Latents, encode_latents, latents_path, open_latents
-from trainer.data.pictures import (
-    Pictures,
-    model_grid,
-    open_pictures,
-    pictures_path,
-    prepare,
-)
+from trainer.data.pictures import model_grid
 from trainer.data.template import build_template, load_template
 from trainer.data.vocabulary import conditions, vocabulary
+from trainer.gm_runs import GM_STAGES, gm_autoencoder, gmldm
 from trainer.log import RunLog, duration
 from trainer.loop import Stage, train, trained
+from trainer.prepared import (
+    latents_of,
+    pictures_of,
+    prepared,
+    provenance,
+    stage_path,
+)
 from trainer.stages.autoencoder import AutoencoderStage
 from trainer.stages.directions import encode, with_directions
 from trainer.stages.forecast import with_forecast
@@ -45,9 +45,19 @@ from trainer.stages.segmenter import SegmenterStage
 from trainer.stages.supervised import SupervisedStage
 
 if TYPE_CHECKING:
-    from trainer.config import LoopConfig, RunConfig
+    from trainer.config import RunConfig
+    from trainer.data.latents import Latents
+    from trainer.loop_config import LoopConfig
 
-MODEL = ("autoencoder", "ldm", "ldae", "directions", "forecast", "preview_decoder")
+MODEL = (
+    "autoencoder",
+    "ldm",
+    "ldae",
+    "directions",
+    "forecast",
+    "preview_decoder",
+    *GM_STAGES,
+)
 """The stages whose checkpoints make pictures."""
 
 STAGES = ("segmenter", *MODEL, "supervised")
@@ -96,6 +106,10 @@ def _on_dataset(
         return (yield from _ldae(config, dataset))
     if stage == "supervised":
         return _supervised(config, dataset)
+    if stage == "gm_autoencoder":
+        return gm_autoencoder(config, dataset)
+    if stage == "gmldm":
+        return (yield from gmldm(config, dataset))
     return (yield from _preview_decoder(config, dataset))
 
 
@@ -125,11 +139,6 @@ def _segmenter(config: RunConfig) -> tuple[Stage, LoopConfig]:
     return stage, config.segmenter.loop
 
 
-def stage_path(config: RunConfig, stage: str) -> Path:
-    """Where the checkpoint of `stage` lies."""
-    return Path(config.out) / f"{stage}.safetensors"
-
-
 def last_checkpoint(config: RunConfig) -> Path:
     """The checkpoint that was trained last.
 
@@ -148,25 +157,6 @@ def last_checkpoint(config: RunConfig) -> Path:
     )
 
 
-def _cache(config: RunConfig) -> Path:
-    return Path(config.out) / "cache"
-
-
-def prepared(config: RunConfig, dataset: Dataset, workers: int) -> Iterator[str]:
-    """Put the scans on the grid, once; yields how far that is."""
-    grid, intensity = model_grid(config.data), config.data.intensity
-    for entries in (dataset.train, dataset.held_out):
-        for done in prepare(entries, grid, intensity, _cache(config), workers):
-            if done % 50 == 0 or done == len(entries):
-                yield f"Prepared {done} of {len(entries)} pictures"
-
-
-def pictures_of(config: RunConfig, entries: tuple[Entry, ...]) -> Pictures:
-    """The prepared pictures of `entries`."""
-    grid, intensity = model_grid(config.data), config.data.intensity
-    return open_pictures(entries, grid, intensity, _cache(config))
-
-
 def _autoencoder_card(config: RunConfig, dataset: Dataset) -> Card:
     return Card(
         kind="autoencoder",
@@ -176,7 +166,7 @@ def _autoencoder_card(config: RunConfig, dataset: Dataset) -> Card:
         vocabulary=vocabulary(config.data.covariates, dataset.train),
         intensity=config.data.intensity,
         head_size=dataset.head_size,
-        provenance=_provenance(config, dataset),
+        provenance=provenance(config, dataset, MODEL),
     )
 
 
@@ -189,18 +179,6 @@ def _autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig
         config.autoencoder, card, train_set, unseen, config.data.flips
     )
     return stage, config.autoencoder.loop
-
-
-def _provenance(config: RunConfig, dataset: Dataset) -> Provenance:
-    description = Path(config.data.dataset) / "dataset_description.json"
-    name = config.data.dataset
-    if description.is_file():
-        name = json.loads(description.read_text()).get("Name", name)
-    subjects = len({e.subject for e in dataset.train})
-    return Provenance(
-        trained_on=f"{name}: {len(dataset.train)} scans of {subjects} subjects",
-        command=f"python -m trainer train {' | '.join(MODEL)} (config {config.name})",
-    )
 
 
 def _ldm(
@@ -243,7 +221,7 @@ def _trained_autoencoder(config: RunConfig, dataset: Dataset) -> Checkpoint:
         latent_scale=1.0,
         intensity=config.data.intensity,
         head_size=dataset.head_size,
-        provenance=_provenance(config, dataset),
+        provenance=provenance(config, dataset, MODEL),
         figures=(),
     )
     kept = {k: v for k, v in found.tensors.items() if k.startswith("autoencoder.")}
@@ -325,8 +303,8 @@ def _preview_decoder(
     checkpoint = load_checkpoint(stage_path(config, "ldm"))
     # the latents are named by the autoencoder's checkpoint, which the ldm keeps
     autoencoder = _trained_autoencoder(config, dataset)
-    train_set = yield from _latents(config, autoencoder, dataset.train, False)
-    unseen = yield from _latents(config, autoencoder, dataset.held_out, False)
+    train_set = yield from latents_of(config, autoencoder, dataset.train, False)
+    unseen = yield from latents_of(config, autoencoder, dataset.held_out, False)
     stage = PreviewStage(config.preview_decoder, checkpoint, train_set, unseen)
     return stage, config.preview_decoder.loop
 
@@ -335,29 +313,12 @@ def _all_latents(
     config: RunConfig, autoencoder: Checkpoint, dataset: Dataset
 ) -> Generator[str, None, tuple[Latents, Latents, Latents | None]]:
     """Of the training scans, of the held-out ones, and mirrored ones if wished."""
-    train_set = yield from _latents(config, autoencoder, dataset.train, False)
-    unseen = yield from _latents(config, autoencoder, dataset.held_out, False)
+    train_set = yield from latents_of(config, autoencoder, dataset.train, False)
+    unseen = yield from latents_of(config, autoencoder, dataset.held_out, False)
     mirrored = None
     if config.data.flips:
-        mirrored = yield from _latents(config, autoencoder, dataset.train, True)
+        mirrored = yield from latents_of(config, autoencoder, dataset.train, True)
     return train_set, unseen, mirrored
-
-
-def _latents(
-    config: RunConfig,
-    checkpoint: Checkpoint,
-    entries: tuple[Entry, ...],
-    mirrored: bool,
-) -> Generator[str, None, Latents]:
-    grid, intensity = model_grid(config.data), config.data.intensity
-    pictures = pictures_path(entries, grid, intensity, _cache(config))
-    path = latents_path(pictures, checkpoint, mirrored)
-    for done in encode_latents(
-        checkpoint, pictures_of(config, entries), path, mirrored
-    ):
-        if done % 100 == 0 or done == len(entries):
-            yield f"Encoded {done} of {len(entries)} pictures"
-    return open_latents(path)
 
 
 def write(config: RunConfig, out: str, template: str, workers: int) -> Iterator[str]:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from napari_brainldm.engine.components import Connectivity
 from napari_brainldm.engine.diffusion import Schedule, linear, scaled_linear
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.gm_autoencoder import GrayMatterAutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.networks.preview import PreviewSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.networks.vit_denoiser import ViTSpec
 from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import Conditions, EngineError, Value
 from napari_brainldm.engine.volume import Grid
 
-KINDS = ("autoencoder", "brain-ldm", "ldae", "segmenter")
+KINDS = ("autoencoder", "brain-ldm", "ldae", "gm-ldm", "segmenter")
+
+Autoencoder = AutoencoderSpec | GrayMatterAutoencoderSpec | VoxelSpec
+Denoiser = UNetSpec | GradientEstimatorSpec | ViTSpec
 
 
 @dataclass(frozen=True)
@@ -177,8 +183,9 @@ class Intensity:
     stripped
         Whether the model knows skull-stripped brains only.
     scaling
-        "percentile", or "minmax": the least and the greatest intensity of the whole
-        picture become 0 and 1.
+        "percentile"; or "minmax": the least and the greatest intensity of the whole
+        picture become 0 and 1; or "probability": pictures are gray-matter maps, whose
+        values are shares and stay as they are.
     """
 
     percentile: float = 99.5
@@ -279,6 +286,8 @@ class Card:
         Covariates in the order of the condition vector.
     directions
         Along which a semantic code can be moved, kept beside the weights.
+    fnc
+        The connectivity that the denoiser knows; None for none.
     plane
         In which semantic codes of training people lie apart by a diagnosis.
     forecast
@@ -298,8 +307,8 @@ class Card:
     kind: str
     name: str
     grid: Grid
-    autoencoder: AutoencoderSpec | VoxelSpec | None = None
-    denoiser: UNetSpec | GradientEstimatorSpec | None = None
+    autoencoder: Autoencoder | None = None
+    denoiser: Denoiser | None = None
     encoder: SemanticEncoderSpec | None = None
     segmenter: SegmenterSpec | None = None
     preview: PreviewSpec | None = None
@@ -308,6 +317,7 @@ class Card:
     latent_centred: bool = False
     vocabulary: tuple[Covariate, ...] = ()
     directions: tuple[Direction, ...] = ()
+    fnc: Connectivity | None = None
     plane: Plane | None = None
     forecast: tuple[Covariate, ...] = ()
     intensity: Intensity = field(default_factory=Intensity)
@@ -348,9 +358,22 @@ class Card:
         return _named(name, self.forecast, "question of the forecast", self.name)
 
     def complete(self, conditions: Conditions) -> Conditions:
-        """Fill the covariates left out with their reference values."""
+        """Fill the covariates left out with their reference values.
+
+        Raises
+        ------
+        EngineError
+            If a covariate is unknown, or connectivity is given to a model that knows
+            none.
+        """
+        if conditions.fnc and self.fnc is None:
+            raise EngineError(
+                f"{self.name} knows no functional connectivity. Load a GM-LDM "
+                "checkpoint, or leave the connectivity out."
+            )
         given = {n: self.parse(n, v) for n, v in conditions.as_dict().items()}
-        return Conditions.of({c.name: c.reference for c in self.vocabulary} | given)
+        every = {c.name: c.reference for c in self.vocabulary} | given
+        return replace(Conditions.of(every), fnc=conditions.fnc)
 
     def parse(self, name: str, value: Value) -> Value:
         """`value` of covariate `name` as its own type, or an EngineError sentence."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from napari_brainldm.engine.card import KINDS, Card, without_autoencoder
 from napari_brainldm.engine.files import write_whole
+from napari_brainldm.engine.fnc_edit import FncLaw
 from napari_brainldm.engine.frozen import from_plain, to_plain
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.request import Conditions, EngineError
@@ -44,7 +45,7 @@ class Checkpoint:
     tensors
         float32, keyed "autoencoder.*", "denoiser.*", "encoder.*", "segmenter.*",
         "preview.*", "latent.mean", "semantic.*", "direction.*", "plane.*",
-        "forecast.weight", "probe.*".
+        "forecast.weight", "fnc.*", "probe.*".
     sha256
         Of the file this was loaded from, hex; empty for one not yet saved.
     """
@@ -87,6 +88,16 @@ class Checkpoint:
     def latent_mean(self) -> Tensor:
         """What is taken off a latent before it is scaled: (C, i, j, k), or 0."""
         return self.tensors.get("latent.mean", torch.zeros(()))
+
+    def fnc_law(self) -> FncLaw:
+        """Mean, covariance and norms of the connectivity it was trained on."""
+        if self.card.fnc is None:
+            raise EngineError(
+                f"{self.card.name} knows no functional connectivity. Load a GM-LDM "
+                "checkpoint."
+            )
+        held = self.part("fnc")
+        return FncLaw(*(held[f.name].numpy() for f in fields(FncLaw)))
 
     def read_out(self, latent: Tensor) -> Conditions:
         """Covariates that the linear read-out sees in a latent (1, C, i, j, k).
@@ -258,7 +269,7 @@ def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
     if card.forecast and card.encoder is not None:
         terms = 1 + len(card.forecast)
         shapes["forecast.weight"] = (terms, card.encoder.code_size)
-    return shapes | _direction_shapes(card)
+    return shapes | _direction_shapes(card) | _fnc_shapes(card)
 
 
 def _direction_shapes(card: Card) -> dict[str, tuple[int, ...]]:
@@ -270,6 +281,18 @@ def _direction_shapes(card: Card) -> dict[str, tuple[int, ...]]:
         place = f"direction.{direction.name}"
         shapes |= {f"{place}.move": size, f"{place}.weight": size, f"{place}.bias": ()}
     return shapes
+
+
+def _fnc_shapes(card: Card) -> dict[str, tuple[int, ...]]:
+    if card.fnc is None:
+        return {}
+    pairs = card.fnc.pairs
+    return {
+        "fnc.mean": (pairs,),
+        "fnc.factors": (card.fnc.rank, pairs),
+        "fnc.rest": (pairs,),
+        "fnc.norms": (2,),
+    }
 
 
 def check_shapes(name: str, card: Card, tensors: Mapping[str, Tensor]) -> None:

@@ -246,6 +246,14 @@ def on_grid(placed: Placed, grid: Grid) -> tuple[Array, Mask]:
     return np.clip(data, scan.data.min(), scan.data.max()), brain
 
 
+def brain_alone(placed: Placed) -> Volume:
+    """The scan above its background, 0 outside the brain."""
+    found, scan = placed.found, placed.scan
+    brain = resample(found.mask, scan.grid, inverse(found.placement.to_scan)) > 0.5
+    above = np.maximum(scan.data - np.float32(placed.background), 0)
+    return Volume(np.where(brain, above, np.float32(0)), scan.affine)
+
+
 def _scaled(
     data: Array, brain: Mask, background: float, percentile: float
 ) -> tuple[Array, float]:

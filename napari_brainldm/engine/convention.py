@@ -15,14 +15,16 @@ from napari_brainldm.engine.conform import (
     Conformed,
     Placed,
     Preparation,
+    brain_alone,
     conform,
     on_grid,
     put_in_place,
 )
 from napari_brainldm.engine.framing import framed
+from napari_brainldm.engine.gray_matter import MOST, of_map, of_t1, of_t1_modulated
 from napari_brainldm.engine.placement import Mask, Template, mni_template
 from napari_brainldm.engine.quality import Quality, check_contrast
-from napari_brainldm.engine.resample import inverse, resample
+from napari_brainldm.engine.resample import resample
 from napari_brainldm.engine.volume import Array, Grid, Volume
 from napari_brainldm.engine.warp import Warp, bend
 
@@ -41,6 +43,9 @@ TEMPLATE_GRID = Grid(
 )
 """Of the 1 mm MNI152 template that LDAE's scans were warped to (LAS)."""
 
+GRAY_LEVEL = 0.05
+"""Share of gray matter from which a voxel counts as brain."""
+
 
 def conform_to(
     card: Card,
@@ -55,6 +60,8 @@ def conform_to(
     EngineError
         As `conform`.
     """
+    if card.intensity.scaling == "probability":
+        return _gray_matter(card, scan, segmenter, preparation)
     if card.registration == "nonlinear":
         return _bent(card, scan, segmenter, preparation)
     if card.intensity.scaling == "minmax":
@@ -83,6 +90,28 @@ def _whole(
         )
     volume = Volume(scaled, card.grid.matrix)
     return placed.conformed(volume, brain, unit, tuple(last))
+
+
+def _gray_matter(
+    card: Card, scan: Volume, segmenter: Segmenter | None, preparation: Preparation
+) -> Conformed:
+    """A gray-matter map as it is, or that of a T1: bent and modulated if trained so."""
+    modulated = card.registration == "nonlinear"
+    if float(scan.data.max()) <= MOST:
+        found = of_map(scan, card.grid, modulated)
+    else:
+        made = of_t1_modulated if modulated else of_t1
+        found = made(scan, card.grid, segmenter, preparation)
+    return Conformed(
+        found.volume,
+        found.volume.data > GRAY_LEVEL,
+        np.eye(4),
+        1.0,
+        Quality(1.0, 1.0, 1.0),
+        found.steps,
+        "gray matter",
+        preparation.n4,
+    )
 
 
 def _is_bare(placed: Placed, data: Array, brain: Mask) -> bool:
@@ -121,14 +150,6 @@ def _bent_brain(brain: Volume, warp: Warp) -> Array:
     mask = Volume((brain.data > 0).astype(np.float32), brain.affine)
     inside = warp.onto(mask, TEMPLATE_GRID) > 0.5
     return np.where(inside, warp.onto(brain, TEMPLATE_GRID), np.float32(0))
-
-
-def brain_alone(placed: Placed) -> Volume:
-    """The scan above its background, 0 outside the brain."""
-    found, scan = placed.found, placed.scan
-    brain = resample(found.mask, scan.grid, inverse(found.placement.to_scan)) > 0.5
-    above = np.maximum(scan.data - np.float32(placed.background), 0)
-    return Volume(np.where(brain, above, np.float32(0)), scan.affine)
 
 
 def likeness(picture: Volume, template: Template) -> float:

@@ -7,6 +7,7 @@ picture is fitted to the first full picture that was made.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -75,13 +76,23 @@ class CheapDecoder:
         return None if self._network is None else self._network(latent)
 
     def learn(self, latent: Tensor, picture: Tensor) -> None:
-        """Take a raw latent and its full picture as the example, if one is needed."""
-        if self._network is None and not self._ships:
+        """Take a raw latent and its full picture as the example, if one is needed.
+
+        Not where a picture is no whole number of blocks, or there are fewer blocks than
+        coefficients: small pictures are decoded in full.
+        """
+        if self._network is None and not self._ships and _is_example(latent, picture):
             self._network = LinearMap(latent, picture)
 
     @property
     def _ships(self) -> bool:
         return self._checkpoint.card.preview is not None
+
+
+def _is_example(latent: Tensor, picture: Tensor) -> bool:
+    factor = picture.shape[2] // latent.shape[2]
+    whole = tuple(factor * n for n in latent.shape[2:]) == tuple(picture.shape[2:])
+    return whole and math.prod(latent.shape[2:]) > 27 * latent.shape[1]
 
 
 def _shipped(checkpoint: Checkpoint) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -14,6 +14,7 @@ from napari_brainldm.engine.asked import volumes_asked
 from napari_brainldm.engine.bound import Bound
 from napari_brainldm.engine.codes import Code, along, meaning, met
 from napari_brainldm.engine.device import Compute, choose, is_memory, out_of_memory
+from napari_brainldm.engine.fnc_known import KnownFnc
 from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.preview import CheapDecoder
 from napari_brainldm.engine.request import (
@@ -35,6 +36,7 @@ from napari_brainldm.engine.sampling import (
     settled,
     sigmas_of,
     solver,
+    stepwise,
 )
 from napari_brainldm.engine.scans import Scans
 from napari_brainldm.engine.volume import Array, Volume
@@ -70,6 +72,11 @@ class Renderer:
         Empty for what the start-up probe finds best; see `engine.device`.
     segmenter
         Finds the brain in scans; None for the bundled one, loaded when first needed.
+
+    Attributes
+    ----------
+    fnc
+        Connectivity that requests may name, and the door to admit it by.
     """
 
     def __init__(
@@ -88,6 +95,7 @@ class Renderer:
         self._meaning: nn.Module | None = None
         self._cheap = CheapDecoder(checkpoint, self.compute.device)
         self._scans = Scans(checkpoint.card, self.compute.device, segmenter)
+        self.fnc = KnownFnc(checkpoint)
         self._stills: dict[tuple[str, str], Code] = {}
         self._codes: dict[tuple[Scan, int, str], Code] = {}
         self._owned: dict[Request, Tensor | None] = {}
@@ -199,7 +207,7 @@ class Renderer:
         up = diffusion.inversion_sigmas(down, schedule)
         denoise = self._denoise(Request(scan.conditions), code.semantic, compute)
         x = raised(code.latent, up[0], self.card)
-        for step in _stepwise(diffusion.walk(denoise, x, up)):
+        for step in stepwise(diffusion.walk(denoise, x, up)):
             x = step.x
             yield Progress("invert", step.index, step.total)
         return noise_of(self._denoiser(), x, up[-1], self._vector(scan.conditions))
@@ -208,9 +216,10 @@ class Renderer:
 
     def resolve(self, request: Request) -> Request:
         """`request` with every default spelled out: what a sidecar must hold."""
+        told = self.card.complete(request.conditions)
         return replace(
             request,
-            conditions=self.card.complete(request.conditions),
+            conditions=replace(told, fnc=told.fnc or self.fnc.mean),
             precision=request.precision or self.compute.precision,
         )
 
@@ -281,7 +290,7 @@ class Renderer:
         vector = self._vector(request.conditions)
         x = noisy(self._denoiser(), noise, sigmas[0], vector)
         denoise = self._denoise(request, self._moved(request, code), compute)
-        for step in _stepwise(solver(request, denoise, x, sigmas)):
+        for step in stepwise(solver(request, denoise, x, sigmas)):
             x = step.x
             yield Progress("denoise", step.index, step.total, step.x0)
         return settled(x, sigmas[-1])
@@ -337,6 +346,8 @@ class Renderer:
 
     def _vector(self, conditions: Conditions) -> Tensor | None:
         """Condition vector (1, n) as the denoiser takes it; None without conditions."""
+        if self.card.fnc is not None:
+            return self.fnc.vector(conditions.fnc).to(self.compute.device)
         if not self.card.vocabulary:
             return None
         return torch.tensor([self.card.vector(conditions)], device=self.compute.device)
@@ -378,16 +389,6 @@ class Renderer:
         if self._unet is None:
             self._unet = self.checkpoint.denoiser().to(self.compute.device)
         return self._unet
-
-
-def _stepwise(steps: Iterator[diffusion.Step]) -> Iterator[diffusion.Step]:
-    """The same steps, computed without gradients although the caller is a generator."""
-    while True:
-        with torch.no_grad():
-            step = next(steps, None)
-        if step is None:
-            return
-        yield step
 
 
 def finish(steps: Generator[Any, None, T]) -> T:

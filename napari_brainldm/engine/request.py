@@ -30,9 +30,17 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Conditions:
-    """Named covariates in human units, sorted by name."""
+    """Named covariates in human units, sorted by name.
+
+    Attributes
+    ----------
+    fnc
+        `Fnc.digest` of the functional connectivity; empty for none, which a model that
+        knows connectivity takes as the mean of its training set.
+    """
 
     values: tuple[tuple[str, Value], ...] = ()
+    fnc: str = ""
 
     @classmethod
     def of(cls, mapping: Mapping[str, Value]) -> Conditions:
@@ -45,7 +53,7 @@ class Conditions:
 
     def with_values(self, mapping: Mapping[str, Value]) -> Conditions:
         """Replace or add the covariates of `mapping`."""
-        return Conditions.of({**self.as_dict(), **mapping})
+        return replace(Conditions.of({**self.as_dict(), **mapping}), fnc=self.fnc)
 
 
 @dataclass(frozen=True)
@@ -283,7 +291,7 @@ class Derived:
 def to_plain(request: Request) -> dict[str, Any]:
     """Nested plain dictionaries of `request`, ready for JSON."""
     return {
-        "conditions": request.conditions.as_dict(),
+        **_conditions_to_plain(request.conditions),
         "origin": _origin_to_plain(request.origin),
         "shift": dict(request.shift),
         "sampler": asdict(request.sampler),
@@ -295,7 +303,7 @@ def to_plain(request: Request) -> dict[str, Any]:
 def request_from_plain(plain: Mapping[str, Any]) -> Request:
     """Inverse of `to_plain`; raises KeyError or TypeError on a foreign mapping."""
     return Request(
-        conditions=Conditions.of(plain["conditions"]),
+        conditions=_conditions_from_plain(plain),
         origin=_origin_from_plain(plain["origin"]),
         shift=tuple(sorted((k, float(v)) for k, v in plain["shift"].items())),
         sampler=_sampler_from_plain(plain["sampler"]),
@@ -316,7 +324,7 @@ def _origin_to_plain(origin: Origin) -> dict[str, Any]:
     if isinstance(origin, Seed):
         return {"seed": origin.value}
     if isinstance(origin, Scan):
-        return {"scan": origin.digest, "conditions": origin.conditions.as_dict()}
+        return {"scan": origin.digest, **_conditions_to_plain(origin.conditions)}
     if isinstance(origin, Variation):
         return {"variation": _origin_to_plain(origin.scan), "seed": origin.seed}
     if isinstance(origin, Later):
@@ -365,4 +373,15 @@ def _origin_from_plain(plain: Mapping[str, Any]) -> Origin:
 
 
 def _scan_from_plain(plain: Mapping[str, Any]) -> Scan:
-    return Scan(str(plain["scan"]), Conditions.of(plain["conditions"]))
+    return Scan(str(plain["scan"]), _conditions_from_plain(plain))
+
+
+def _conditions_to_plain(conditions: Conditions) -> dict[str, Any]:
+    """Covariates; connectivity beside them, if there is any."""
+    plain: dict[str, Any] = {"conditions": conditions.as_dict()}
+    return {**plain, "fnc": conditions.fnc} if conditions.fnc else plain
+
+
+def _conditions_from_plain(plain: Mapping[str, Any]) -> Conditions:
+    found = Conditions.of(plain["conditions"])
+    return replace(found, fnc=str(plain.get("fnc", "")))

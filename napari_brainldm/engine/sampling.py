@@ -106,3 +106,13 @@ def noise_of(
         return x / diffusion.vp_scale(sigma)
     found: Tensor = prior.noise_of(x, sigma, conditions)
     return found
+
+
+def stepwise(steps: Iterator[diffusion.Step]) -> Iterator[diffusion.Step]:
+    """The same steps, computed without gradients although the caller is a generator."""
+    while True:
+        with torch.no_grad():
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step

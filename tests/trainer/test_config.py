@@ -14,6 +14,7 @@ from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
 from trainer.config import DataConfig, load_config
+from trainer.data.connectivity import ConnectivityConfig
 from trainer.data.pictures import model_grid
 
 
@@ -60,6 +61,32 @@ def test_the_papers_networks_have_the_papers_sizes():
     shape = model_grid(config.data).shape
     assert shape == (160, 224, 160)
     assert config.autoencoder.spec.latent_shape(shape) == (3, 20, 28, 20)
+
+
+@pytest.mark.parametrize("size", ["_demo", "2025"])
+def test_the_gray_matter_configs_belong_together(size):
+    before = load_config(Path(f"gm_pretrain{size}.toml"))
+    after = load_config(Path(f"gmldm{size}.toml"))
+    made = f"{before.out}/gm_autoencoder.safetensors"
+    assert after.gm_autoencoder.checkpoint == made
+    assert before.gm_autoencoder.spec == after.gm_autoencoder.spec
+    for config in (before, after):
+        assert config.cohort.voxel_mm == config.data.voxel_mm
+        assert config.data.intensity.scaling == "probability"
+        assert config.cohort.connectivity is not None
+    assert before.cohort.connectivity.strength == 0
+    assert after.cohort.connectivity == ConnectivityConfig()
+
+
+def test_gm_ldm_has_the_papers_latent():
+    config = load_config(Path("gmldm2025.toml"))
+    spec = config.gm_autoencoder.spec
+    core = tuple(n // 8 for n in spec.core)
+    assert spec.latent_shape(spec.shape) == (256, *core)
+    assert config.gmldm.loop.learning_rate == 3e-5
+    assert config.gm_autoencoder.loop.learning_rate == 2e-4
+    assert config.gm_autoencoder.loop.batch == 16
+    assert (config.gmldm.prior_rank, config.gmldm.centred) == (0, False)
 
 
 def test_a_grid_of_another_shape_keeps_the_centre():

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from napari_brainldm.engine.checkpoint import file_sha256, load_checkpoint
+from napari_brainldm.engine.fnc_file import read_fnc
+from napari_brainldm.engine.renderer import Renderer, finish
+from napari_brainldm.engine.request import Conditions, Request, Sampler
 from napari_brainldm.engine.volume import mni_grid
 from trainer.__main__ import main
 from trainer.config import load_config
@@ -126,6 +129,119 @@ name = "age"
 title = "Age"
 column = "age"
 """
+
+
+GM = """
+name = "Tiny GM"
+out = "{out}/{run}"
+
+[cohort]
+seed = {seed}
+subjects = 8
+voxel_mm = 8.0
+population = {{ oldest = 50.0 }}
+[cohort.connectivity]
+components = 6
+shifts = [{{ first = "all", second = "all", z = 0.2 }}]
+
+[data]
+dataset = "{out}/{run}_cohort"
+voxel_mm = 8.0
+held_out = 0.25
+flips = false
+maps = "derivatives/gray_matter/**/*_desc-modulated_label-GM_probseg.nii.gz"
+registration = "nonlinear"
+fnc = "derivatives/fnc/fnc.csv"
+components = "derivatives/fnc/components.tsv"
+intensity = {{ scaling = "probability" }}
+
+[gm_autoencoder]
+checkpoint = "{before}"
+loop = {{ steps = 4, save_every = 2, log_every = 2, precision = "no" }}
+
+[gm_autoencoder.spec]
+core = [16, 24, 16]
+channels = [4, 8, 8]
+latent_channels = 4
+res_blocks = 1
+groups = 4
+
+[gmldm]
+drop = 0.2
+centred = true
+prior_rank = 2
+prior_codes = 2
+law_rank = 3
+schedule = {{ prediction = "v" }}
+loop = {{ steps = 4, save_every = 2, log_every = 2, precision = "no" }}
+
+[gmldm.spec]
+width = 24
+heads = 2
+encoder_blocks = 1
+decoder_blocks = 2
+mlp = 2
+outputs = 2
+state_channels = [4, 8]
+"""
+
+
+def test_from_nothing_to_gray_matter_of_connectivity(tmp_path, capsys):
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text(GM.format(out=tmp_path, run="gm_before", seed=1, before=""))
+    before = tmp_path / "gm_before" / "gm_autoencoder.safetensors"
+    text = GM.format(out=tmp_path, run="gm", seed=2, before=before)
+    second.write_text(text)
+    pack = tmp_path / "pack"
+    save_template(build_template(mni_grid(8.0)), pack)
+    train = ("--workers", 1, "--device", "cpu")
+    for config in (first, second):
+        words = ("--config", config, "--workers", 1, "--template", pack)
+        run(capsys, "cohort", *words)
+    told = refused(capsys, "train", "gm_autoencoder", "--config", second, *train)
+    assert "There is no checkpoint" in told
+    for config in (first, second):
+        run(capsys, "train", "gm_autoencoder", "--config", config, *train)
+    coder = load_checkpoint(tmp_path / "gm" / "gm_autoencoder.safetensors")
+    assert coder.card.autoencoder.shape == (20, 24, 20)
+    assert "Fine-tuned from Tiny GM" in coder.card.provenance.notes[0]
+    assert coder.card.registration == "nonlinear"
+
+    # somebody whose connectivity is lost is left out, and named
+    table = tmp_path / "gm_cohort" / "derivatives" / "fnc" / "fnc.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(line for line in lines if "sub-0003" not in line))
+    lines = run(capsys, "train", "gmldm", "--config", second, *train)
+    assert any(line.startswith("7 participants, 6 components") for line in lines)
+    assert any("read as Fisher z" in line for line in lines)
+    assert sum("left out: sub-0003" in line for line in lines) == 1
+    model = load_checkpoint(tmp_path / "gm" / "gmldm.safetensors")
+    assert (model.card.kind, model.card.denoiser.components) == ("gm-ldm", 6)
+    assert model.card.denoiser.droppable
+    for key, value in coder.tensors.items():
+        np.testing.assert_array_equal(value, model.tensors[key])
+    renderer = Renderer(model, "cpu", "float32")
+    found = read_fnc(table)
+    digest = renderer.fnc.admit(found.of("sub-0001"))
+    request = Request(Conditions(fnc=digest), sampler=Sampler("ddim", 2))
+    assert finish(renderer.render(request)).data.shape == (20, 24, 20)
+
+    by_chance = text.replace("prior_codes = 2", 'condition = "random"')
+    of_voxels = text.replace("prior_codes = 2", 'space = "voxel"')
+    of_voxels = of_voxels.replace("width = 24", "width = 24\npatch = 8")
+    for changed in (by_chance, of_voxels):
+        second.write_text(changed)
+        run(capsys, "train", "gmldm", "--config", second, *train)
+    voxels = load_checkpoint(tmp_path / "gm" / "gmldm.safetensors")
+    assert voxels.card.latent_shape == (1, 20, 24, 20)
+    picture = finish(
+        Renderer(voxels, "cpu", "float32").render(Request(sampler=Sampler("ddim", 2)))
+    )
+    assert picture.data.shape == (20, 24, 20)
+
+    second.write_text(text.replace("maps = ", "# maps = "))
+    told = refused(capsys, "train", "gmldm", "--config", second, *train)
+    assert "Set data.maps" in told
 
 
 def run(capsys, *words) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from napari_brainldm.engine.table import read_rows
 if TYPE_CHECKING:
     from trainer.config import Column, DataConfig
 
+_ENTITY = re.compile(r"(sub|ses)-([A-Za-z0-9]+)")
 MISSING = ("", "n/a", "nan", "NaN", "NA")
 
 
@@ -58,12 +60,8 @@ def read_dataset(config: DataConfig) -> Dataset:
     """
     root = Path(config.dataset)
     rows = _participants(root)
-    scans = _scans(root)
-    if not scans:
-        raise EngineError(
-            f"{root} holds no T1w scan in BIDS layout. Give a dataset with files like "
-            "sub-01/anat/sub-01_T1w.nii.gz."
-        )
+    scans = _maps(root, config.maps) if config.maps else _scans(root)
+    _check_scans(root, config.maps, scans)
     found = [(s, row) for s in scans if (row := _row(root, rows, s)) is not None]
     _check_columns(root, config.covariates, found)
     complete = [(s, row) for s, row in found if not _is_missing(config.covariates, row)]
@@ -106,6 +104,31 @@ def _scans(root: Path) -> list[_Scan]:
         and r["ext"] in (".nii.gz", ".nii")
         and not r["path"].startswith("derivatives")
     ]
+
+
+def _maps(root: Path, pattern: str) -> list[_Scan]:
+    """Files of `pattern` within `root`, by the sub-ID and ses-ID of their names."""
+    found = []
+    for path in sorted(root.glob(pattern)):
+        parts = dict(_ENTITY.findall(path.name))
+        if "sub" in parts:
+            session = f"ses-{parts['ses']}" if "ses" in parts else ""
+            found.append(_Scan(f"sub-{parts['sub']}", session, path))
+    return found
+
+
+def _check_scans(root: Path, maps: str, scans: list[_Scan]) -> None:
+    if scans:
+        return
+    if maps:
+        raise EngineError(
+            f"{root} holds no map named {maps} with sub-ID in its name. Correct "
+            "data.maps in the config, or write the cohort with its connectivity."
+        )
+    raise EngineError(
+        f"{root} holds no T1w scan in BIDS layout. Give a dataset with files like "
+        "sub-01/anat/sub-01_T1w.nii.gz."
+    )
 
 
 def _table(path: Path, key: str) -> dict[str, dict[str, str]]:

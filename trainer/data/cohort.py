@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -19,10 +19,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.engine.volume import Affine, mni_grid
-from trainer.data.phantom import Looks, Simulated, simulate
+from napari_brainldm.engine.volume import mni_grid
+from trainer.data.cohort_files import (
+    UINT8_LEVELS,
+    tsv,
+    write_json,
+    write_nifti,
+    write_text,
+)
+from trainer.data.cohort_maps import (
+    PATIENT_DESCRIPTIONS,
+    README,
+    write_connectivity,
+    write_gray_matter,
+)
+from trainer.data.connectivity import ConnectivityConfig, draw_patient, growth
+from trainer.data.phantom import Growth, Looks, Simulated, simulate
 from trainer.data.population import (
     PopulationConfig,
     Subject,
@@ -39,7 +52,6 @@ from trainer.data.template import (
     save_template,
 )
 
-_UINT8_LEVELS = 255.0
 VOLUME_COLUMNS = ("ventricles_ml", "brain_ml", "hippocampus_ml", "icv_ml")
 _COLUMNS = ("participant_id", "age", "sex", "diagnosis", *VOLUME_COLUMNS)
 _DESCRIPTIONS = {
@@ -101,6 +113,9 @@ class CohortConfig:
         Ages, diagnoses and how much people differ in volumes.
     looks
         Anatomy beside the volumes, contrast, bias field and noise.
+    connectivity
+        An illness that changes functional connectivity and gray matter; None for
+        neither, and for the files of a cohort without them.
     """
 
     seed: int = 0
@@ -111,6 +126,7 @@ class CohortConfig:
     at_years: tuple[float, ...] = ()
     population: PopulationConfig = field(default_factory=PopulationConfig)
     looks: Looks = field(default_factory=Looks)
+    connectivity: ConnectivityConfig | None = None
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -168,7 +184,7 @@ def write_subject(
     ]
     if len(config.times) > 1:
         name = participant(index)
-        _write_text(root / name / f"{name}_sessions.tsv", _tsv(list(rows[0]), rows))
+        write_text(root / name / f"{name}_sessions.tsv", tsv(list(rows[0]), rows))
     row = {
         "participant_id": participant(index),
         "age": subject.age,
@@ -176,8 +192,10 @@ def write_subject(
         "diagnosis": subject.diagnosis,
         **{column: rows[0][column] for column in VOLUME_COLUMNS},
     }
+    if config.connectivity is not None:
+        row |= asdict(draw_patient(config.connectivity, config.seed, index))
     record = {"participant": row, "asked": asdict(subject), "sessions": rows}
-    _write_json(_record(root, index), record)
+    write_json(_record(root, index), record)
 
 
 def _check(config: CohortConfig, root: Path) -> None:
@@ -205,6 +223,8 @@ def _check(config: CohortConfig, root: Path) -> None:
 def _plain(config: CohortConfig) -> dict[str, Any]:
     """Nested plain values of `config`, as JSON gives them back."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    if config.connectivity is None:
+        del plain["connectivity"]  # as cohorts were told before it was known
     return plain
 
 
@@ -266,8 +286,14 @@ def _write_visit(
     config: CohortConfig, root: Path, pack: TemplatePack, subject: Subject, visit: Visit
 ) -> dict[str, Any]:
     """Write the files of one visit; return its row of sessions.tsv."""
-    scan = simulate(pack, subject, visit, config.seed, config.looks)
+    change = _growth(config, subject)
+    scan = simulate(pack, subject, visit, config.seed, config.looks, change)
     _write_pictures(config, root, scan, subject, visit)
+    if config.connectivity is not None:
+        person = (config.seed, subject.index, visit.number)
+        write_gray_matter(
+            config.connectivity, root, scan, person, _stem(config, subject, visit)
+        )
     volumes = {
         column: round(getattr(scan.volumes, column), 3) for column in VOLUME_COLUMNS
     }
@@ -278,8 +304,7 @@ def _write_pictures(
     config: CohortConfig, root: Path, scan: Simulated, subject: Subject, visit: Visit
 ) -> None:
     """Picture, truth and labels of one scan, each with a sidecar."""
-    name = participant(subject.index)
-    parts = [name, _session(visit)] if len(config.times) > 1 else [name]
+    parts = _stem(config, subject, visit)
     stem, inner = "_".join(parts), Path(*parts) / "anat"
     derived, affine = root / "derivatives", scan.picture.affine
     facts = {"Simulated": True, "Seed": config.seed, "VolumesMl": scan.structures_ml}
@@ -287,11 +312,25 @@ def _write_pictures(
         (root / inner / f"{stem}_T1w", scan.picture.data),
         (derived / "noisefree" / inner / f"{stem}_desc-noisefree_T1w", scan.truth.data),
     ):
-        _write_nifti(base, _uint8(voxels), affine, 1 / _UINT8_LEVELS)
-        _write_json(base.with_name(base.name + ".json"), facts)
+        write_nifti(base, _uint8(voxels), affine, 1 / UINT8_LEVELS)
+        write_json(base.with_name(base.name + ".json"), facts)
     base = derived / "labels" / inner / f"{stem}_dseg"
-    _write_nifti(base, scan.labels, affine, 1.0)
-    _write_json(base.with_name(base.name + ".json"), facts)
+    write_nifti(base, scan.labels, affine, 1.0)
+    write_json(base.with_name(base.name + ".json"), facts)
+
+
+def _growth(config: CohortConfig, subject: Subject) -> Growth:
+    """What the illness of `subject` does to structures; nothing without one."""
+    if config.connectivity is None:
+        return ()
+    patient = draw_patient(config.connectivity, config.seed, subject.index)
+    return growth(config.connectivity, patient)
+
+
+def _stem(config: CohortConfig, subject: Subject, visit: Visit) -> list[str]:
+    """Names of person and, if there are several visits, session."""
+    name = participant(subject.index)
+    return [name, _session(visit)] if len(config.times) > 1 else [name]
 
 
 def _session(visit: Visit) -> str:
@@ -300,48 +339,11 @@ def _session(visit: Visit) -> str:
 
 def _uint8(picture: np.ndarray) -> np.ndarray:
     """Intensities 0..1 as 0..255; what is not background stays above 0."""
-    levels = np.rint(picture * _UINT8_LEVELS).astype(np.uint8)
+    levels = np.rint(picture * UINT8_LEVELS).astype(np.uint8)
     return np.where((picture > 0) & (levels == 0), np.uint8(1), levels)
 
 
-# Files --------------------------------------------------------------------------------
-
-
-def _write_nifti(base: Path, voxels: np.ndarray, affine: Affine, slope: float) -> None:
-    """Write voxels (i, j, k) uint8 as `base`.nii.gz with a fresh header."""
-    import gzip
-
-    import nibabel as nib
-
-    make: Any = nib.Nifti1Image  # nibabel is typed in part
-    image = make(voxels, affine)
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
-    image.header.set_xyzt_units("mm")
-    image.header.set_slope_inter(slope, 0.0)
-    # mtime 0: the same scan is the same bytes
-    packed = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
-    _write_bytes(base.with_name(base.name + ".nii.gz"), packed)
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    _write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    _write_bytes(path, text.encode())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
-
-
-def _tsv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["\t".join(columns)]
-    lines += ["\t".join(str(row[column]) for column in columns) for row in rows]
-    return "\n".join(lines) + "\n"
+# Tables -------------------------------------------------------------------------------
 
 
 def _record(root: Path, index: int) -> Path:
@@ -358,16 +360,17 @@ def _write_head(config: CohortConfig, root: Path) -> None:
         (root / "derivatives" / "noisefree", "Simulated cohort: truth", "derivative"),
     ):
         facts = {"Name": name, "BIDSVersion": "1.10.0", "DatasetType": kind}
-        _write_json(
+        write_json(
             folder / "dataset_description.json", {**facts, "GeneratedBy": made_by}
         )
     legend = [{"index": n, "name": s[0]} for n, s in enumerate(STRUCTURES, start=1)]
-    _write_text(
-        root / "derivatives" / "labels" / "dseg.tsv", _tsv(("index", "name"), legend)
+    write_text(
+        root / "derivatives" / "labels" / "dseg.tsv", tsv(("index", "name"), legend)
     )
-    _write_json(root / "participants.json", _DESCRIPTIONS)
-    _write_text(root / "README", _README)
-    _write_json(root / "cohort.json", _plain(config))
+    told = {} if config.connectivity is None else PATIENT_DESCRIPTIONS
+    write_json(root / "participants.json", {**_DESCRIPTIONS, **told})
+    write_text(root / "README", _README + (README if told else ""))
+    write_json(root / "cohort.json", _plain(config))
 
 
 def _write_tables(config: CohortConfig, root: Path) -> None:
@@ -376,4 +379,7 @@ def _write_tables(config: CohortConfig, root: Path) -> None:
         json.loads(_record(root, index).read_text()) for index in range(config.subjects)
     ]
     rows = [record["participant"] for record in records]
-    _write_text(root / "participants.tsv", _tsv(_COLUMNS, rows))
+    write_text(root / "participants.tsv", tsv(list(rows[0]), rows))
+    if config.connectivity is not None:
+        names = [row["participant_id"] for row in rows]
+        write_connectivity(config.connectivity, root, config.seed, names)

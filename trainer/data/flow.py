@@ -5,6 +5,7 @@ Definitions. Positions, velocities and displacements are (3, i, j, k) in voxels.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -60,6 +61,28 @@ def identity(maps: Tensor) -> Tensor:
         torch.arange(n, dtype=maps.dtype, device=maps.device) for n in maps.shape[-3:]
     ]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def push(maps: Tensor, positions: Tensor) -> Tensor:
+    """The adjoint of `warp`: values (C, i, j, k) put down where `positions` point.
+
+    Each value is shared out to the eight voxels around its place, so sums are kept;
+    what points beyond the grid is lost.
+    """
+    channels, shape = maps.shape[0], maps.shape[-3:]
+    low = positions.floor()
+    part = positions - low
+    found = maps.new_zeros(channels, math.prod(shape))
+    for corner in itertools.product((0, 1), repeat=3):
+        side = torch.tensor(corner, device=maps.device).view(3, 1, 1, 1)
+        weight = torch.where(side > 0, part, 1 - part).prod(0)
+        place = low.long() + side
+        size = torch.tensor(shape, device=maps.device).view(3, 1, 1, 1)
+        inside = ((place >= 0) & (place < size)).all(0)
+        i, j, k = place[:, inside]
+        flat = (i * shape[1] + j) * shape[2] + k
+        found.index_add_(1, flat, (maps * weight)[:, inside])
+    return found.view(channels, *shape)
 
 
 def warp(maps: Tensor, positions: Tensor) -> Tensor:

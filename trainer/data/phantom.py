@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from napari_brainldm.engine.volume import Grid, Volume
 from trainer.data.flow import integrate, irrotational, smooth, warp
-from trainer.data.photograph import Scanner, taken
+from trainer.data.photograph import Scanner, gray_share, taken
 from trainer.data.population import Subject, Visit, Volumes
 from trainer.data.template import FLUID, NAMES, TISSUE, TemplatePack, most_likely
 
@@ -31,6 +31,9 @@ _LATTICE_MM = 4.0
 _COARSE_MM = 4.0
 _MOST_CSF = 2.5  # log change; closed sulci cannot follow, and the chase drags the rest
 _AMID_CISTERNS = ("thalamus", "ventral_diencephalon", "brain_stem", "cerebellum")
+
+Growth = tuple[tuple[str, float], ...]
+"""Structures of `template.NAMES` and their wished log change of volume."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,10 @@ class Simulated:
         Realised, in ml.
     structures_ml
         Realised volume of every structure in ml.
+    gray
+        True share of gray matter in each voxel, 0 to 1.
+    positions
+        (3, i, j, k) in voxels: what each voxel of the picture shows of the template.
     """
 
     picture: Volume
@@ -99,6 +106,8 @@ class Simulated:
     labels: np.ndarray
     volumes: Volumes
     structures_ml: dict[str, float]
+    gray: Volume
+    positions: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +124,15 @@ class Individual:
         (3, 3) rotation times anisotropic scale with determinant 1.
     shift
         (3,) in mm.
+    growth
+        Log change of single structures, beside what the volumes ask for.
     """
 
     velocity: Tensor
     sulci: Tensor
     axes: Tensor
     shift: Tensor
+    growth: Growth = ()
 
 
 def simulate(
@@ -129,13 +141,16 @@ def simulate(
     visit: Visit,
     seed: int,
     looks: Looks | None = None,
+    growth: Growth = (),
 ) -> Simulated:
     """Take the scan of `subject` at `visit`, on the grid and the device of `pack`.
 
-    The same seed, subject, visit, looks and pack give the same voxels.
+    The same seed, subject, visit, looks, pack and growth give the same voxels. What
+    structures lose by `growth` the brain loses.
     """
     looks = looks or Looks()
-    structures, t1, white = bent(pack, subject, visit, seed, looks)
+    phi = positions(pack, subject, visit, seed, looks, growth)
+    structures, t1, white = shown(pack, phi)
     generator = generator_of(seed, subject.index, visit.number + 1)
     brain = structures, t1, white
     truth, picture = taken(brain, looks.scanner, visit.age, generator)
@@ -146,6 +161,8 @@ def simulate(
         most_likely(structures).cpu().numpy(),
         totals(millilitres),
         millilitres,
+        _volume(gray_share(structures, white), pack.grid),
+        phi,
     )
 
 
@@ -153,8 +170,35 @@ def bent(
     pack: TemplatePack, subject: Subject, visit: Visit, seed: int, looks: Looks
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Soft structures (S, i, j, k), T1 and share of white matter of one visit."""
+    return shown(pack, positions(pack, subject, visit, seed, looks))
+
+
+def positions(
+    pack: TemplatePack,
+    subject: Subject,
+    visit: Visit,
+    seed: int,
+    looks: Looks,
+    growth: Growth = (),
+) -> Tensor:
+    """What each voxel of one visit shows of the template: (3, i, j, k) in voxels."""
     person = draw_individual(looks.anatomy, seed, subject.index)
-    phi = solve(pack, person, visit.volumes, looks.steps)
+    wish = visit.volumes
+    if growth:
+        person = replace(person, growth=growth)
+        wish = replace(wish, brain_ml=wish.brain_ml * _left(pack, growth))
+    return solve(pack, person, wish, looks.steps)
+
+
+def _left(pack: TemplatePack, growth: Growth) -> float:
+    """What is left of the brain when single structures grow or shrink, as a share."""
+    own = structure_volumes(pack.structures, pack.grid)
+    change = sum(own[name] * math.expm1(value) for name, value in growth)
+    return 1 + change / totals(own).brain_ml
+
+
+def shown(pack: TemplatePack, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Soft structures (S, i, j, k), T1 and share of white matter seen at `phi`."""
     structures = warp(pack.structures, phi).clamp(0, 1)
     t1, white = warp(torch.stack([pack.t1, pack.white]), phi)
     return structures, t1, white
@@ -271,6 +315,8 @@ def _positions(
     """Sampling positions (3, i, j, k) in voxels for four log changes and a scale."""
     voxel = pack.grid.voxel_size[0]
     d = divergence(drivers, pack.mask, change, spread(person.sulci, pack))
+    if person.growth:
+        d = d + _grown(pack, person.growth)
     velocity = irrotational(smooth(d, 1.5 / voxel)) + (
         spread(person.velocity, pack) / voxel
     )
@@ -283,6 +329,14 @@ def divergence(drivers: Tensor, mask: Tensor, change: Tensor, sulci: Tensor) -> 
     wished = torch.einsum("s,sijk->ijk", change.to(drivers), drivers)
     wished = wished + sulci[0] * drivers[3]
     return wished - mask * (wished.sum() / mask.sum())
+
+
+def _grown(pack: TemplatePack, growth: Growth) -> Tensor:
+    """Wished log change (i, j, k) of single structures, with mean 0."""
+    wished = torch.zeros_like(pack.mask)
+    for name, value in growth:
+        wished = wished + value * pack.structures[NAMES.index(name)]
+    return wished - pack.mask * (wished.sum() / pack.mask.sum())
 
 
 def head_position(pack: TemplatePack, person: Individual, scale: float) -> Tensor:

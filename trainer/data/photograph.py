@@ -90,6 +90,18 @@ def paint(structures: Tensor, t1: Tensor, white: Tensor, tone: Tone) -> Tensor:
     return (picture * (mask >= 0.5)).clamp(0, 1)
 
 
+def gray_share(structures: Tensor, white: Tensor) -> Tensor:
+    """Share of gray matter (i, j, k), 0 to 1, that `paint` shows as such.
+
+    Of soft structures (S, i, j, k) and the share of white matter in their tissue.
+    """
+    mask = structures.sum(0)
+    index = [NAMES.index(name) for name in TISSUE]
+    tissue = structures[index].sum(0) / mask.clamp(min=1e-3)
+    gray = steeper(tissue, 0.5) * (1 - steeper(white, 0.5))
+    return (gray * (mask >= 0.5)).clamp(0, 1)
+
+
 def steeper(share: Tensor, middle: float) -> Tensor:
     """S-shaped map of 0..1 onto 0..1 that keeps `middle` and doubles its slope."""
     low = share / middle

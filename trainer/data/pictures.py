@@ -42,7 +42,7 @@ def model_grid(config: DataConfig) -> Grid:
 def on_grid(
     path: Path, grid: Grid, intensity: Intensity, segmenter: Path | None = None
 ) -> Array:
-    """One scan as the model sees it: (i, j, k) in [0, 1].
+    """One scan as the model sees it: (i, j, k) in [0, 1], or a gray-matter map.
 
     A scan that already lies on `grid` (a simulated cohort, a prepared dataset) is only
     scaled in intensity; any other is conformed, its brain found by `segmenter` or, if
@@ -52,6 +52,8 @@ def on_grid(
     from napari_brainldm.engine.scan_file import load_volume
 
     scan = load_volume(path)
+    if intensity.scaling == "probability":
+        return _map_on_grid(scan, grid)
     if scan.grid.is_at(grid):
         _check_content(path, scan)
         return normalise(scan.data, scan.data > 0, high=intensity.percentile)[0]
@@ -61,6 +63,15 @@ def on_grid(
         percentile=intensity.percentile,
         segmenter=_brain_finder(segmenter or segmenter_at_hand()),
     ).volume.data
+
+
+def _map_on_grid(scan: Volume, grid: Grid) -> Array:
+    """A gray-matter map on `grid`; as it is where it lies there already."""
+    from napari_brainldm.engine.gray_matter import of_map
+
+    if scan.grid.is_at(grid):
+        return scan.data.clip(min=0)
+    return of_map(scan, grid).volume.data
 
 
 @lru_cache(maxsize=1)

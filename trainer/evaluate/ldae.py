@@ -28,7 +28,7 @@ from trainer.evaluate import moved as moving
 from trainer.evaluate import plots, probes, reconstruction, visits
 from trainer.evaluate.table import Row, Table
 from trainer.evaluate.throughput import throughput
-from trainer.runs import pictures_of, prepared
+from trainer.prepared import pictures_of, prepared
 from trainer.stages.directions import encode
 from trainer.stages.features import feature_network
 from trainer.stages.forecast import age_of

@@ -98,7 +98,7 @@ class AutoencoderStage:
     ) -> tuple[Losses, tuple[Tensor, Tensor]]:
         config = self.config
         x = self._batch(items, next(network.parameters()).device)
-        rebuilt, mean, sigma = _forward(network, x, [item.seed for item in items])
+        rebuilt, mean, sigma = seeded_forward(network, x, [item.seed for item in items])
         losses = {"l1": functional.l1_loss(rebuilt, x)}
         losses["kl"] = config.kl * kl_divergence(mean, sigma)
         if self.features is not None and step >= config.perceptual_start:
@@ -170,7 +170,7 @@ def _check_grid(shape: tuple[int, int, int], factor: int) -> None:
         )
 
 
-def _forward(
+def seeded_forward(
     network: nn.Module, x: Tensor, seeds: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Reconstruction, mean and SD of the posterior, with noise seeded per sample.

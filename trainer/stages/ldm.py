@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
-from napari_brainldm.engine.networks.prior import PriorSpec
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Seed
-from trainer.loop import Batch, Losses, Player
+from trainer.loop import Player
 from trainer.stages.autoencoder import middle
-from trainer.stages.prior import MOST, fit_prior
+from trainer.stages.denoising import PROBED as PROBED
+from trainer.stages.denoising import DenoisingStage
+from trainer.stages.prior import MOST, fit_prior, prior_spec
 from trainer.stages.readout import fit_readout
 
 if TYPE_CHECKING:
@@ -29,10 +28,8 @@ if TYPE_CHECKING:
     from trainer.config import LdmConfig
     from trainer.data.latents import Latents
 
-PROBED = np.linspace(0.02, 0.98, 8)  # quantiles of the noise levels judged held out
 
-
-class LdmStage:
+class LdmStage(DenoisingStage):
     """Denoising of latents under the paper's hybrid conditioning.
 
     Parameters
@@ -86,61 +83,6 @@ class LdmStage:
             fit_prior(network.prior, self.latents, self.vectors, levels)
         self.players: tuple[Player, ...] = (Player("denoiser", network, self._loss),)
 
-    def _loss(
-        self, network: nn.Module, items: Batch, _: Any, __: int
-    ) -> tuple[Losses, None]:
-        drawn = [self._draw(item.index, item.seed) for item in items]
-        device = next(network.parameters()).device
-        x0, eps, t, vector = (
-            torch.stack(p).to(device) for p in zip(*drawn, strict=True)
-        )
-        return {"denoising": self._error(network, x0, eps, t, vector).mean()}, None
-
-    def _draw(self, index: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Latent, noise, timestep and conditions of one sample, all from its seed."""
-        generator = torch.Generator().manual_seed(seed)
-        x0 = self.latents[index]
-        eps = diffusion.randn(x0.shape, generator)
-        t = torch.randint(len(self.sigmas), (), generator=generator)
-        dropped = torch.rand((), generator=generator) < self.config.drop
-        vector = self.vectors[index]
-        return x0, eps, t, torch.full_like(vector, torch.nan) if dropped else vector
-
-    def _error(
-        self, network: nn.Module, x0: Tensor, eps: Tensor, t: Tensor, vector: Tensor
-    ) -> Tensor:
-        """Squared error of the prediction, mean over each latent: (B,)."""
-        levels = self.sigmas.flip(0).to(x0.device)[t][:, None, None, None, None]
-        x = (x0 + levels * eps) / torch.sqrt(1 + levels**2)
-        wanted = diffusion.target(self.card.schedule.prediction, x0, eps, levels)
-        out = network(x, t.float(), vector if vector.shape[1] else None)
-        return functional.mse_loss(out.float(), wanted, reduction="none").mean(
-            (1, 2, 3, 4)
-        )
-
-    @torch.no_grad()
-    def held_out(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
-        """Denoising error on held-out latents at fixed noise levels and noise."""
-        if len(self.unseen) == 0:
-            return {}
-        network = self.card.denoiser.build().eval() if self.card.denoiser else None
-        assert network is not None
-        network.load_state_dict(dict(weights))
-        network.to(next(iter(weights.values())).device)
-        device = next(network.parameters()).device
-        some = min(len(self.unseen), 16)
-        x0, vector = (
-            self.unseen[:some].to(device),
-            self.unseen_vectors[:some].to(device),
-        )
-        errors = []
-        for seed, quantile in enumerate(PROBED):
-            level = int(quantile * (len(self.sigmas) - 1))
-            t = torch.full((some,), level, device=device)
-            noise = diffusion.randn(x0.shape, torch.Generator().manual_seed(seed))
-            errors.append(self._error(network, x0, noise.to(device), t, vector).mean())
-        return {"held_out_denoising": float(torch.stack(errors).mean())}
-
     def pictures(self, weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Each covariate at both ends of its range, one seed: middle slices."""
         renderer = Renderer(self.finish(weights))
@@ -176,7 +118,7 @@ def _spec(
     config: LdmConfig, card: Card, shape: tuple[int, ...]
 ) -> UNetSpec | GradientEstimatorSpec:
     """Sizes of the denoiser for latents of `shape` (N, C, i, j, k)."""
-    prior = _prior_spec(config, shape)
+    prior = prior_spec(config, shape, "ldm")
     if isinstance(config.spec, GradientEstimatorSpec):
         if card.vocabulary:
             raise EngineError(
@@ -192,26 +134,6 @@ def _spec(
         droppable=config.drop > 0 and known > 0,
         prior=prior,
     )
-
-
-def _prior_spec(config: LdmConfig, shape: tuple[int, ...]) -> PriorSpec | None:
-    """Sizes of the prior for latents of `shape` (N, C, i, j, k); None for none."""
-    if not config.prior_rank:
-        return None
-    if config.schedule.prediction != "v" or not config.centred:
-        raise EngineError(
-            f"ldm.prior_rank is {config.prior_rank}, which needs latents without their "
-            "mean and a denoiser that predicts v. Set ldm.centred = true and ldm."
-            'schedule.prediction = "v", or prior_rank = 0.'
-        )
-    most = min(shape[0], MOST) - 1
-    if not 0 < config.prior_rank <= most:
-        raise EngineError(
-            f"ldm.prior_rank is {config.prior_rank}; {shape[0]} training latents allow "
-            f"1 to {most}. Set a rank in that range, or 0 for no prior."
-        )
-    i, j, k = shape[2:]
-    return PriorSpec(config.prior_rank, (i, j, k), config.schedule.steps)
 
 
 def _ends(renderer: Renderer, name: str) -> list[np.ndarray]:

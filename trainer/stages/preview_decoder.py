@@ -52,8 +52,8 @@ class PreviewStage:
         spec = checkpoint.card.autoencoder
         if not isinstance(spec, AutoencoderSpec):
             raise EngineError(
-                f"{checkpoint.card.name} holds no autoencoder, so there is nothing to "
-                "copy. Train the stage autoencoder first."
+                f"{checkpoint.card.name} holds no autoencoder of T1 pictures, so there "
+                "is nothing to copy. Train the stage autoencoder first."
             )
         self.config, self.checkpoint, self.autoencoder = config, checkpoint, spec
         self.train, self.unseen = torch.from_numpy(train), torch.from_numpy(held_out)

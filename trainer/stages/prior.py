@@ -8,11 +8,41 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from napari_brainldm.engine.networks.prior import PriorSpec
+from napari_brainldm.engine.request import EngineError
+
 if TYPE_CHECKING:
     from napari_brainldm.engine.networks.prior import GaussianPrior
+    from trainer.config import LdmConfig
+    from trainer.gm_config import GmLdmConfig
 
 MOST = 3000
 """Latents fitted to; the fit solves systems of this size."""
+
+
+def prior_spec(
+    config: LdmConfig | GmLdmConfig, shape: tuple[int, ...], section: str
+) -> PriorSpec | None:
+    """Sizes of the prior for latents of `shape` (N, C, i, j, k); None for none.
+
+    `section` of the config is named in sentences.
+    """
+    if not config.prior_rank:
+        return None
+    if config.schedule.prediction != "v" or not config.centred:
+        raise EngineError(
+            f"{section}.prior_rank is {config.prior_rank}, which needs latents without "
+            f"their mean and a denoiser that predicts v. Set {section}.centred = true "
+            f'and {section}.schedule.prediction = "v", or prior_rank = 0.'
+        )
+    most = min(shape[0], MOST) - 1
+    if not 0 < config.prior_rank <= most:
+        raise EngineError(
+            f"{section}.prior_rank is {config.prior_rank}; {shape[0]} training latents "
+            f"allow 1 to {most}. Set a rank in that range, or 0 for no prior."
+        )
+    i, j, k = shape[2:]
+    return PriorSpec(config.prior_rank, (i, j, k), config.schedule.steps)
 
 
 def fit_prior(

@@ -1,0 +1,157 @@
+"""Paired contrasts of several people: each under two requests that share their noise.
+
+Seeds are replicates of the model, people are people: a person's difference is the mean
+over seeds, and only people count as a sample (see `engine.inference`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_brainldm.engine.contrast import Running, counted, seeds_from
+from napari_brainldm.engine.inference import dz, hedges
+from napari_brainldm.engine.request import Derived, EngineError, Request
+from napari_brainldm.engine.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.renderer import Progress, Renderer
+    from napari_brainldm.engine.volume import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Sharpened:
+    """A contrast on its way: the mean difference of `done` of `total` pairs."""
+
+    mean: Volume
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Maps of several people under two conditions.
+
+    Attributes
+    ----------
+    first, second
+        Mean over people and seeds.
+    differences
+        (N, i, j, k), first minus second of each person, mean over seeds.
+    seed_sd
+        (N, i, j, k), SD over seeds of each person's differences; 0 for one seed.
+    seeds
+        Of each person.
+    record
+        How all of it came to be.
+    """
+
+    first: Volume
+    second: Volume
+    differences: NDArray[np.float32]
+    seed_sd: NDArray[np.float32]
+    seeds: int
+    record: Derived
+
+    @property
+    def people(self) -> int:
+        """Number of subjects."""
+        return len(self.differences)
+
+    @property
+    def mean(self) -> Volume:
+        """Mean difference over people, signed."""
+        return self._volume(self.differences.mean(0))
+
+    @property
+    def sd(self) -> Volume:
+        """SD of the difference over people; an EngineError for one alone."""
+        _check_people(self.people)
+        return self._volume(self.differences.std(0, ddof=1))
+
+    @property
+    def effect(self) -> Volume:
+        """Hedges' g of pairs in every voxel; an EngineError for one person alone."""
+        _check_people(self.people)
+        flat = self.differences.reshape(self.people, -1).astype(np.float64)
+        found = hedges(dz(flat), self.people)
+        return self._volume(found.reshape(self.differences.shape[1:]))
+
+    def sentence(self) -> str:
+        """What may be inferred: n, and of what."""
+        if self.people == 1:
+            return (
+                f"One subject, {self.seeds} seeds: this describes the model, not a "
+                "population, so there are no p-values."
+            )
+        return (
+            f"{self.people} subjects, {self.seeds} seeds each; the subject is the unit "
+            "of inference, seeds are averaged first."
+        )
+
+    def _volume(self, data: NDArray[np.floating]) -> Volume:
+        return Volume(np.asarray(data, np.float32), self.first.affine)
+
+
+def compare(
+    renderer: Renderer, people: Sequence[tuple[Request, Request]], seeds: int
+) -> Generator[Progress | Sharpened, None, Compared]:
+    """Render both requests of each of `people` under `seeds` seeds, pair by pair.
+
+    Both of a pair start from the same noise, that of the first request's seed and of
+    those that follow it. One seed of everybody comes before the next, so that the
+    mean, yielded after every pair, sharpens evenly; whoever drives may stop.
+
+    Raises
+    ------
+    EngineError
+        If there is nobody, or a request starts from a scan.
+    """
+    if not people or seeds < 1:
+        raise EngineError(
+            f"{len(people)} subjects under {seeds} seeds were asked for; at least one "
+            "of each is needed. Choose a subject and a number of seeds."
+        )
+    pairs = [_seeded(pair, seeds) for pair in people]
+    affine, total = renderer.card.grid.matrix, len(people) * seeds
+    means = Running(), Running(), Running()
+    each = [Running() for _ in people]
+    for done, (seed, person) in enumerate(np.ndindex(seeds, len(people))):
+        pictures: list[Array] = []
+        for half, request in enumerate(pairs[person][seed]):
+            picture = yield from counted(
+                renderer.render(request), 2 * done + half, 2 * total
+            )
+            pictures.append(picture.data)
+        change = pictures[0] - pictures[1]
+        for mean, data in zip(means, (*pictures, change), strict=True):
+            mean.add(data)
+        each[person].add(change)
+        yield Sharpened(Volume(means[2].mean(), affine), done + 1, total)
+    asked = [renderer.resolve(one) for pair in pairs for both in pair for one in both]
+    return Compared(
+        Volume(means[0].mean(), affine),
+        Volume(means[1].mean(), affine),
+        np.stack([one.mean() for one in each]),
+        np.stack([one.sd() for one in each]),
+        seeds,
+        Derived("paired contrast", (("seeds", float(seeds)),), tuple(asked)),
+    )
+
+
+def _seeded(pair: tuple[Request, Request], seeds: int) -> list[tuple[Request, Request]]:
+    first, second = pair
+    asked = seeds_from(first, max(seeds, 2))[:seeds]  # it must start from noise
+    return [(one, replace(second, origin=one.origin)) for one in asked]
+
+
+def _check_people(people: int) -> None:
+    if people < 2:
+        raise EngineError(
+            "One subject alone has no spread between subjects. Load a table of several "
+            "subjects."
+        )

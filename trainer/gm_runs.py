@@ -1,0 +1,127 @@
+"""The stages of GM-LDM, from the files of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_brainldm.engine.card import Card
+from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
+from napari_brainldm.engine.fnc import FncTable, Vector, join
+from napari_brainldm.engine.fnc_file import read_fnc
+from napari_brainldm.engine.networks.voxel_space import VoxelSpec
+from napari_brainldm.engine.request import EngineError
+from trainer.data.pictures import model_grid
+from trainer.prepared import latents_of, pictures_of, provenance, stage_path
+from trainer.stages.gm_autoencoder import GmAutoencoderStage
+from trainer.stages.gmldm import GmLdmStage
+
+if TYPE_CHECKING:
+    from trainer.config import RunConfig
+    from trainer.data.bids import Dataset, Entry
+    from trainer.loop import Stage
+    from trainer.loop_config import LoopConfig
+
+GM_STAGES = ("gm_autoencoder", "gmldm")
+CITATION = "Hu et al. 2025, https://arxiv.org/abs/2506.12719"
+USE = "Research: gray matter that goes with functional connectivity."
+
+
+def gm_autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig]:
+    """Pre-training, or fine-tuning of the checkpoint that the config names."""
+    before = None
+    notes: tuple[str, ...] = ()
+    if config.gm_autoencoder.checkpoint:
+        before = load_checkpoint(Path(config.gm_autoencoder.checkpoint))
+        known = before.card.provenance.trained_on
+        notes = (f"Fine-tuned from {before.card.name} ({known}).",)
+    stage = GmAutoencoderStage(
+        config.gm_autoencoder,
+        _card(config, dataset, notes),
+        pictures_of(config, dataset.train),
+        pictures_of(config, dataset.held_out),
+        config.data.flips,
+        before,
+    )
+    return stage, config.gm_autoencoder.loop
+
+
+def gmldm(
+    config: RunConfig, dataset: Dataset
+) -> Generator[str, None, tuple[Stage, LoopConfig]]:
+    """The denoiser under connectivity; scans without any are left out, and told."""
+    _check_maps(config)
+    table = _table(config)
+    yield from table.notes
+    autoencoder = _autoencoder(config, dataset)
+    parts = []
+    for entries in (dataset.train, dataset.held_out):
+        latents = yield from latents_of(config, autoencoder, entries, False)
+        kept, vectors, told = with_fnc(entries, table)
+        yield told
+        parts.append((latents[kept], vectors))
+    stage = GmLdmStage(config.gmldm, autoencoder, parts[0], parts[1], table.components)
+    return stage, config.gmldm.loop
+
+
+def with_fnc(
+    entries: tuple[Entry, ...], table: FncTable
+) -> tuple[list[int], Vector, str]:
+    """Places of the scans that have connectivity, that connectivity, and a sentence."""
+    if not entries:
+        return [], table.vectors[:0], "No scans are held out."
+    found = join(table, [entry.subject for entry in entries])
+    rows = [row for _, row in found.rows]
+    told = f"{len(rows)} scans have connectivity"
+    if found.without_fnc:
+        told += f"; left out: {', '.join(found.without_fnc)}"
+    return [place for place, _ in found.rows], table.vectors[rows], told
+
+
+def _table(config: RunConfig) -> FncTable:
+    if not config.data.fnc:
+        raise EngineError(
+            "The config names no table of functional connectivity. Set data.fnc to a "
+            "file within the dataset: derivatives/fnc/fnc.csv in a simulated cohort."
+        )
+    root = Path(config.data.dataset)
+    known = root / config.data.components if config.data.components else None
+    return read_fnc(root / config.data.fnc, config.data.fnc_scale, components=known)
+
+
+def _autoencoder(config: RunConfig, dataset: Dataset) -> Checkpoint:
+    """Of this run, or voxel space."""
+    if config.gmldm.space == "latent":
+        return load_checkpoint(stage_path(config, GM_STAGES[0]))
+    card = replace(_card(config, dataset), autoencoder=VoxelSpec(1))
+    return Checkpoint(card, {}, sha256="voxel-space")
+
+
+def _card(config: RunConfig, dataset: Dataset, notes: tuple[str, ...] = ()) -> Card:
+    _check_maps(config)
+    made = provenance(config, dataset, GM_STAGES)
+    return Card(
+        kind="autoencoder",
+        name=config.name,
+        grid=model_grid(config.data),
+        autoencoder=config.gm_autoencoder.spec,
+        intensity=config.data.intensity,
+        registration=config.data.registration,
+        head_size=dataset.head_size,
+        provenance=replace(made, citation=CITATION, intended_use=USE, notes=notes),
+    )
+
+
+def _check_maps(config: RunConfig) -> None:
+    if not config.data.maps or config.data.intensity.scaling != "probability":
+        raise EngineError(
+            "GM-LDM is trained on gray-matter maps. Set data.maps to their pattern and "
+            'data.intensity.scaling = "probability" in the config.'
+        )
+    if config.data.covariates:
+        raise EngineError(
+            f"GM-LDM knows functional connectivity alone, but the config maps "
+            f"{len(config.data.covariates)} covariates. Take them out of the config."
+        )
