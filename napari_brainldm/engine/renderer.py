@@ -135,8 +135,7 @@ class Renderer:
         read-out of the latent gives the others, clipped to the training range; a
         checkpoint without a read-out, the reference values.
         """
-        latent = self._still(digest, self.compute).latent
-        read = self.checkpoint.read_out(latent)
+        read = self.checkpoint.read_out(self._still(digest, self.compute).latent)
         found = self.conformed(digest).segmentation
         if found is None:
             return read
