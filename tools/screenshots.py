@@ -56,7 +56,10 @@ def explore(theme: str, checkpoint: Path | None, folder: Path) -> None:
 
 
 def progress(theme: str, checkpoint: Path | None, folder: Path) -> None:
-    """Encode a simulated person's scan, widen the ventricles, save what is seen."""
+    """Encode a simulated person's scan, widen the ventricles, save what is seen.
+
+    Of a model with directions: two SD towards Alzheimer's disease.
+    """
     viewer = napari.Viewer(show=True, show_welcome_screen=False)
     viewer.theme = theme
     viewer.window.resize(1400, 900)
@@ -68,11 +71,17 @@ def progress(theme: str, checkpoint: Path | None, folder: Path) -> None:
     dock.scans.encode.click()
     wait(lambda: dock.comparison.pinned is not None)
     rest(dock)
-    row = dock.form.rows["ventricles"]
-    row.box.setValue(row.box.value() + 25)
+    coded = "AD" in dock.form.ways
+    if coded:
+        dock.form.ways["AD"].box.setValue(2.0)
+        unfold(dock, dock.trajectory)
+    else:
+        row = dock.form.rows["ventricles"]
+        row.box.setValue(row.box.value() + 25)
     rest(dock)
     viewer.reset_view()
-    save(viewer, folder / "progression.png")
+    name = "progression_ldae.png" if coded else "progression.png"
+    save(viewer, folder / name)
     viewer.close()
 
 
@@ -120,7 +129,7 @@ def person_in_time() -> list[tuple[float, Volume]]:
     pack = build_template(mni_grid(2.0))
     return [
         (visit.age, simulate(pack, subject, visit, 7).picture)
-        for visit in visits(subject, 4, 1.5)
+        for visit in visits(subject, (0.0, 1.5, 3.0, 4.5))
     ]
 
 

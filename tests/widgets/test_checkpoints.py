@@ -12,6 +12,7 @@ import pytest
 
 from napari_brainldm.engine.card import Provenance
 from napari_brainldm.engine.checkpoint import load_checkpoint
+from napari_brainldm.engine.resources import models_at_hand
 from napari_brainldm.widgets import layers
 from napari_brainldm.widgets.about import about
 from napari_brainldm.widgets.explore import ExploreDock
@@ -59,7 +60,9 @@ def test_a_dock_offers_what_an_earlier_one_opened(
     settle(qtbot, dock)
     assert picker.currentIndex() == place
     assert picker.itemText(place) == "Tiny"
-    assert picker.count() == 2
+    offered = {picker.itemData(n) for n in range(picker.count())}
+    bundled = {str(path) for path in models_at_hand()}
+    assert offered == {str(tiny_checkpoint), str(other)} | bundled
 
 
 def test_a_checkpoint_says_what_it_is(dock: ExploreDock, tiny_checkpoint: Path) -> None:

@@ -438,7 +438,7 @@ def test_a_missing_bundled_model_is_one_sentence_and_open_helps(
     def missing() -> Path:
         raise EngineError("brain_ldm_demo.safetensors is not there. Open another.")
 
-    monkeypatch.setattr(explore, "bundled_checkpoint", missing)
+    monkeypatch.setattr(ExploreDock, "bundled", staticmethod(missing))
     viewer = make_napari_viewer_proxy()
     dock = ExploreDock(viewer, segmenter=segmenter_file)
     viewer.window.add_dock_widget(dock)
