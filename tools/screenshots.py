@@ -79,6 +79,8 @@ def progress(theme: str, checkpoint: Path | None, folder: Path) -> None:
         row = dock.form.rows["ventricles"]
         row.box.setValue(row.box.value() + 25)
     rest(dock)
+    if coded:
+        dock.area.ensureWidgetVisible(dock.trajectory, 0, 0)
     viewer.reset_view()
     name = "progression_ldae.png" if coded else "progression.png"
     save(viewer, folder / name)

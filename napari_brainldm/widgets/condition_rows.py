@@ -181,7 +181,8 @@ class NumberRow(QWidget):
         return f"{described}\nTraining range {range_text(self.covariate)}."
 
     def _lay_out(self) -> None:
-        title = QLabel(self.covariate.title)
+        title = sentence_label(self.covariate.title)  # a long one must not widen all
+        title.setText(self.covariate.title)
         title.setToolTip(self._tip())
         title.setBuddy(self.box)
         head = QHBoxLayout()
