@@ -39,7 +39,8 @@ def scans() -> list[Volume]:
 
     config = PopulationConfig(youngest=70, oldest=71, mix=(0, 0, 1))
     subject, pack = draw_subject(config, 7, 5), build_template(mni_grid(2.0))
-    return [simulate(pack, subject, v, 7).picture for v in visits(subject, (0.0, 2.0, 4.0))]
+    seen = visits(subject, (0.0, 2.0, 4.0))
+    return [simulate(pack, subject, visit, 7).picture for visit in seen]
 
 
 @pytest.fixture
