@@ -29,7 +29,7 @@ def phantom() -> tuple[Volume, np.ndarray]:
     """T1 picture in [0, 1] and true share of gray matter of a simulated person."""
     pack, looks = build_template(GRID), Looks(steps=(2, 1))
     subject = draw_subject(PopulationConfig(), 5, 2)
-    visit = visits(subject, 1, 1.0)[0]
+    visit = visits(subject, (0.0,))[0]
     brain = bent(pack, subject, visit, 5, looks)
     generator = generator_of(5, subject.index, 1)
     _, picture = taken(brain, looks.scanner, visit.age, generator)

@@ -16,6 +16,7 @@ from napari_brainldm.engine.fnc import join
 from napari_brainldm.engine.fnc_edit import between
 from napari_brainldm.engine.fnc_file import read_fnc
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.table import read_rows
 from napari_brainldm.engine.volume import mni_grid
 from trainer.data.cohort import CohortConfig, write_cohort
 from trainer.data.connectivity import (
@@ -31,7 +32,6 @@ from trainer.data.connectivity import (
 from trainer.data.flow import push, warp
 from trainer.data.phantom import Looks, simulate
 from trainer.data.population import PopulationConfig, draw_subject, visits
-from trainer.data.table import read_rows
 from trainer.data.template import TemplatePack, build_template
 
 ILL = ConnectivityConfig()
@@ -96,7 +96,7 @@ def test_people_come_from_sites_and_differ_for_reasons_of_their_own() -> None:
 def test_the_illness_shrinks_its_structures_and_no_others() -> None:
     fine = build_template(mni_grid(4.0))
     subject = draw_subject(PLAIN.population, 3, 1)
-    visit = visits(subject, 1, 1.0)[0]
+    visit = visits(subject, (0.0,))[0]
     ill = ILL, replace(draw_patient(ILL, 3, 1), severity=1.5)
     changed = simulate(fine, subject, visit, 3, Looks(), growth(*ill))
     plain = simulate(fine, subject, visit, 3, Looks())
@@ -113,7 +113,7 @@ def test_the_illness_shrinks_its_structures_and_no_others() -> None:
 
 def test_the_modulated_map_holds_the_persons_gray_matter(pack: TemplatePack) -> None:
     subject = draw_subject(PLAIN.population, 3, 0)
-    scan = simulate(pack, subject, visits(subject, 1, 1.0)[0], 3)
+    scan = simulate(pack, subject, visits(subject, (0.0,))[0], 3)
     truth = on_template(scan)
     assert float(truth.sum()) == pytest.approx(scan.gray.data.sum(), rel=1e-4)
     # where the template has gray matter, whatever the head is
