@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resources import resource
+from napari_brainldm.engine.table import read_rows
 
 NEUROMARK_1 = "neuromark_1.0.tsv"
 """The 53 components of NeuroMark 1.0 in their published order (Du et al. 2020,
@@ -129,9 +129,8 @@ def members(components: Components, domain: str) -> list[int]:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = read_rows(path)
+    except OSError as error:
         raise EngineError(
             f"{path.name} cannot be read as a table ({error}). Give a tab-separated "
             "text file."

@@ -16,6 +16,7 @@ from napari_brainldm.engine.fnc import join
 from napari_brainldm.engine.fnc_edit import between
 from napari_brainldm.engine.fnc_file import read_fnc
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.table import read_rows
 from napari_brainldm.engine.volume import mni_grid
 from trainer.data.cohort import CohortConfig, write_cohort
 from trainer.data.connectivity import (
@@ -31,7 +32,6 @@ from trainer.data.connectivity import (
 from trainer.data.flow import push, warp
 from trainer.data.phantom import Looks, simulate
 from trainer.data.population import PopulationConfig, draw_subject, visits
-from trainer.data.table import read_rows
 from trainer.data.template import TemplatePack, build_template
 
 ILL = ConnectivityConfig()
