@@ -15,9 +15,9 @@ import matplotlib as mpl
 import numpy as np
 
 from napari_brainldm.engine.card import Intensity
+from napari_brainldm.engine.table import read_rows
 from napari_brainldm.engine.volume import Array, mni_grid
 from trainer.data.pictures import on_grid
-from trainer.data.table import read_rows
 
 PEOPLE, COLUMNS = 24, 6
 

@@ -20,7 +20,7 @@ from napari_brainldm.engine.request import (
     Seed,
     to_plain,
 )
-from trainer.data.table import read_rows
+from napari_brainldm.engine.table import read_rows
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_brainldm.engine.request import EngineError, Value
-from trainer.data.table import read_rows
+from napari_brainldm.engine.table import read_rows
 
 if TYPE_CHECKING:
     from trainer.config import Column, DataConfig
