@@ -24,12 +24,16 @@ class Quest:
         (L,) rising, around which there are stimuli.
     grid
         (3, G), pse, sigma and lapse of each grid point.
+    tables
+        Chance of either answer at each level and grid point, each (L, G), and these
+        times their logarithms.
     weights
         (G,), belief in each grid point, summing to 1.
     """
 
     levels: Floats
     grid: Floats
+    tables: tuple[tuple[Floats, Floats], ...]
     weights: Floats
 
     @classmethod
@@ -41,16 +45,18 @@ class Quest:
         sigma = np.geomspace(widest / 30, widest * 3, 25)
         axes = np.meshgrid(pse, sigma, LAPSES, indexing="ij")
         grid = np.stack([axis.ravel() for axis in axes])
-        return cls(rounded, grid, np.full(grid.shape[1], 1 / grid.shape[1]))
+        greater = chance(rounded[:, None], *grid[:, None, :])
+        tables = tuple((p, _times_log(p)) for p in (greater, 1 - greater))
+        count = grid.shape[1]
+        return cls(rounded, grid, tables, np.full(count, 1 / count))
 
     def next_level(self) -> float:
         """The level after whose answer least is expected to be uncertain."""
-        table = chance(self.levels[:, None], *self.grid[:, None, :])
+        known = _times_log(self.weights)
         left = np.zeros(len(self.levels))
-        for likelihood in (table, 1 - table):
-            probability = likelihood @ self.weights
-            belief = likelihood * self.weights / probability[:, None]
-            left -= probability * (belief * np.log(np.maximum(belief, 1e-300))).sum(1)
+        for p, p_log_p in self.tables:
+            total = p @ self.weights
+            left += _times_log(total) - p_log_p @ self.weights - p @ known
         return float(self.levels[int(left.argmin())])
 
     @property
@@ -63,3 +69,8 @@ class Quest:
         likelihood = chance(level, *self.grid)
         weights = self.weights * (likelihood if greater else 1 - likelihood)
         return replace(self, weights=weights / weights.sum())
+
+
+def _times_log(p: Floats) -> Floats:
+    """Each p times ln p, 0 at 0."""
+    return np.asarray(p * np.log(np.maximum(p, 1e-300)), np.float64)

@@ -111,7 +111,7 @@ def _built(
         metadata.version("napari-brainldm"),
         plan.rules,
     )
-    notes = _notes(renderer, segmenter)
+    notes = _notes(renderer, segmenter if _measures(protocols) else None)
     key = Key(secrets.token_hex(32), tuple(items), found.truths, notes)
     write_study(folder, study, found.orders, found.pools, key)
     counts = {reader: len(trials) for reader, trials in found.orders.items()}
@@ -147,7 +147,7 @@ def _all(
     base: Path,
 ) -> Iterator[Picture]:
     """Every picture of a brain: the sources', measured, and arms made of them."""
-    measured = any(p.quantity == "ventricles" for p in protocols)
+    measured = _measures(protocols)
     catches = max(p.catches for p in protocols)
     rng = np.random.default_rng(plan.seed)
     number = 0
@@ -165,6 +165,10 @@ def _all(
                 if number <= catches:
                     noisy = stimuli.corrupted(picture.volume, rng)
                     yield _derived(picture, noisy, "catch", "catch")
+
+
+def _measures(protocols: Sequence[Protocol]) -> bool:
+    return any(p.quantity == "ventricles" for p in protocols)
 
 
 def _measured(picture: Picture, segmenter: Segmenter | None) -> Picture:
@@ -281,10 +285,9 @@ def _notes(renderer: Renderer, segmenter: Segmenter | None) -> tuple[str, ...]:
     card = renderer.card
     notes = [f"Checkpoint: {card.name}, sha256 {renderer.checkpoint.sha256}."]
     if segmenter is not None:
-        name, figures = segmenter.card.name, segmenter.card.figures
-        error = ", ".join(f"{k} {v:.3g}" for k, v in figures) or "not stated"
         notes.append(
-            f"Volumes were measured by {name}, never taken from what was asked for; "
-            f"its figures on held-out data: {error}."
+            "Volumes that no table gave were measured in the pictures by "
+            f"{segmenter.card.name}, never taken from what was asked for; how far it "
+            "errs is in docs/segmenter.md."
         )
     return tuple(notes)

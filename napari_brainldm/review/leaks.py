@@ -132,7 +132,7 @@ def _of_values(data: Floats, mask: Mask) -> dict[str, float]:
         "least value": float(data.min()),
         "greatest value": float(data.max()),
         "least value shown": float(shown.min()) if len(shown) else 0.0,
-        "share of zeros outside the mask": float((outside == 0).mean()),
+        "zeros outside the mask": float((outside == 0).sum()),
         "distinct values": float(np.rint(np.log2(distinct))),
         "even values": float(np.mean(shown % 2 == 0)) if len(shown) else 0.0,
         "whole numbers": float((data == np.rint(data)).all()),
@@ -172,7 +172,7 @@ def _scores(rows: Floats, signal: NDArray[np.bool_], seed: int) -> Floats:
         return scores
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for fitted, held in splits.split(rows, signal):
-        forest: Any = ExtraTreesClassifier(300, min_samples_leaf=3, random_state=seed)
+        forest: Any = ExtraTreesClassifier(100, min_samples_leaf=3, random_state=seed)
         forest.fit(rows[fitted], signal[fitted])
         scores[held] = forest.predict_proba(rows[held])[:, 1]
     return scores

@@ -45,6 +45,7 @@ ANALYSES: dict[str, Callable[[Section, Protocol, Material], None]] = {
     "rank": ranking,
 }
 METRICS_FOR = ("rate", "detect")
+OWN_ITEMS = ("compare", "estimate")
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 "
     "1em;color:#222}table{border-collapse:collapse;margin:.5em 0 1.5em}td,th{padding:"
@@ -117,7 +118,7 @@ def _sections(study: Study, judged: Sequence[Judged]) -> Iterable[Section]:
         own = tuple(j for j in judged if j.row["protocol"] == protocol.id)
         section = Section(protocol.id, f"{protocol.id}: {protocol.title}")
         material = Material(study, own, np.random.default_rng(study.seed))
-        section.sentences += judgement(material)
+        section.sentences += judgement(material, protocol.task not in OWN_ITEMS)
         if material.main:
             ANALYSES[protocol.task](section, protocol, material)
             if protocol.task in METRICS_FOR:

@@ -98,14 +98,25 @@ class Material:
         return len(set.intersection(*seen)) if seen else 0
 
 
-def judgement(material: Material) -> list[str]:
-    """A sentence when there are too few readers or pictures for a claim."""
-    rules, readers = material.study.rules, len(material.readers)
-    if readers >= rules.least_readers and material.anchors >= rules.least_anchors:
+def judgement(material: Material, shared: bool) -> list[str]:
+    """A sentence when there are too few readers or items for a claim.
+
+    Parameters
+    ----------
+    shared
+        Whether all readers judge the same items; else each one's trials are counted,
+        for an adaptive reader has items of his own.
+    """
+    rules, readers = material.study.rules, material.readers
+    items = min((len(material.of(reader)) for reader in readers), default=0)
+    if shared:
+        items = material.anchors
+    if len(readers) >= rules.least_readers and items >= rules.least_anchors:
         return []
+    of = "items that all of them judged" if shared else "trials of each"
     return [
-        f"{NOT_ENOUGH}: {readers} readers and {material.anchors} items that all judged;"
-        f" at least {rules.least_readers} and {rules.least_anchors} are needed."
+        f"{NOT_ENOUGH}: {len(readers)} readers and {items} {of}; at least "
+        f"{rules.least_readers} and {rules.least_anchors} are needed."
     ]
 
 

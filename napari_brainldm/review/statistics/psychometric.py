@@ -28,7 +28,7 @@ LAPSES = np.array([0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12])
 LAPSE_PRIOR = np.exp(-LAPSES / 0.03)
 """Readers err off hand in a few of a hundred trials, seldom in more."""
 
-POINTS = 61
+POINTS = 41
 """Of the grid along each of pse and ln sigma."""
 
 
@@ -81,10 +81,11 @@ def _posterior(
     levels: Floats, yes: Floats, no: Floats, pse: Floats, ln_sigma: Floats
 ) -> Floats:
     """Weight of every (pse, ln sigma, lapse), summing to 1."""
-    grid = np.meshgrid(pse, np.exp(ln_sigma), LAPSES, indexing="ij")
-    total = np.broadcast_to(np.log(LAPSE_PRIOR), grid[0].shape).copy()
+    shape = len(pse), len(ln_sigma), len(LAPSES)
+    sigma = np.exp(ln_sigma)[None, :, None]
+    total = np.broadcast_to(np.log(LAPSE_PRIOR), shape).copy()
     for x, k, m in zip(levels, yes, no, strict=True):
-        p = np.clip(chance(x, *grid), 1e-9, 1 - 1e-9)
+        p = np.clip(chance(x, pse[:, None, None], sigma, LAPSES), 1e-9, 1 - 1e-9)
         total += k * np.log(p) + m * np.log(1 - p)
     weights = np.exp(total - total.max())
     return np.asarray(weights / weights.sum(), np.float64)
