@@ -46,7 +46,7 @@ def offers(
 
 def catches(protocol: Protocol, items: Sequence[Item]) -> list[Offer]:
     """Trials with an obvious answer."""
-    found = [i for i in items if i.arm == "catch"]
+    found = sorted((i for i in items if i.arm == "catch"), key=lambda i: i.token)
     return [
         Offer((item.token,), "synthetic", (item.source,), "catch", OPTIONS["synthetic"])
         for item in found[: protocol.catches]

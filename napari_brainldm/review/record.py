@@ -68,7 +68,8 @@ class Record:
         self.path, self.study_hash, self.reader = path, study_hash, reader
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream: IO[bytes] = path.open("a+b")
-        self._head = os.open(head_path(path), os.O_RDWR | os.O_CREAT, 0o644)
+        head_path(path).touch()
+        self._head = head_path(path).open("r+b", buffering=0)
         try:
             _lock(self._stream, path)
             torn = self._drop_torn()
@@ -113,7 +114,7 @@ class Record:
     def close(self) -> None:
         """Let go of the file."""
         self._stream.close()
-        os.close(self._head)
+        self._head.close()
 
     def _drop_torn(self) -> int:
         """Cut off a last line without its end; how many bytes it had."""
@@ -128,8 +129,8 @@ class Record:
     def _write_head(self) -> None:
         """In one write of one length, so that a kill leaves the old or the new."""
         head = {"rows": f"{len(self.rows):12d}", "last_hash": self.last_hash}
-        os.lseek(self._head, 0, os.SEEK_SET)
-        os.write(self._head, json.dumps(head).encode())
+        self._head.seek(0)
+        self._head.write(json.dumps(head).encode())
 
 
 def head_path(path: Path) -> Path:
