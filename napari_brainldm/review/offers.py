@@ -23,8 +23,8 @@ JUDGED = ("real", "synthetic", "reconstructed")
 RATED = (*JUDGED, "blurred")
 CONTROLS = ("length", "area")
 OPTIONS = {"real": 1, "synthetic": 2}
-SIZES, TIMES = 8, 4
-"""In magnitude estimation: different sizes, and how often each is judged."""
+SIZES = 8
+"""Different ones in magnitude estimation, each judged `trials` / `SIZES` times."""
 
 CONTROL_TIMES = 2
 CROSS_SHARE = 1 / 3
