@@ -38,7 +38,7 @@ rules = { catch_pass = 0.9, draws = 100 }
 
 [[protocols]]
 id = "P1"
-trials = 20
+trials = 24
 catches = 2
 repeats = 2
 practice = 2
@@ -377,7 +377,7 @@ def test_a_study_is_never_built_over_another(built, base):
         (("seed = 3", "sead = 3"), "unknown entry 'sead'"),
         (('readers = ["R01", "R02", "R03"]', 'readers = ["Jo Doe"]'), "Jo Doe"),
         (('folder = "secret-clinic"', 'folder = "x"\nbids = "y"'), "names 2 places"),
-        (("trials = 20", "trials = 0"), "0 trials"),
+        (("trials = 24", "trials = 0"), "0 trials"),
     ],
 )
 def test_mistakes_in_a_plan_are_told(base, tmp_path, change, said, capsys):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SIZE = (6.0, 4.0)
 """Inches."""
 
+NOTED = ("Date", "Creator", "Format", "Type")
+"""What matplotlib would write into a drawing, with addresses of its own."""
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -41,7 +44,7 @@ def _drawing(title: str, figure: Any) -> Drawing:
     stream = io.StringIO()
     # neither a date nor random ids: the same answers give the same report
     with mpl.rc_context({"svg.hashsalt": "brainldm", "svg.fonttype": "path"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(NOTED))
     return Drawing(title, stream.getvalue()[stream.getvalue().index("<svg") :])
 
 
