@@ -26,6 +26,7 @@ from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import Sampler
 from napari_brainldm.engine.resources import bundled_checkpoint, bundled_segmenter
 from napari_brainldm.engine.segment import Segmenter
+from napari_brainldm.engine.similarity import diversity, kernel_of
 from trainer.config import DataConfig, load_config
 from trainer.data.bids import Entry, read_dataset
 from trainer.data.cohort import CohortConfig, write_cohort
@@ -43,7 +44,6 @@ from trainer.evaluate.brain_ldm import (
 from trainer.evaluate.memorisation import distances, nearest_ratio
 from trainer.evaluate.readers import fit_readers
 from trainer.evaluate.run import load_unseen
-from trainer.evaluate.similarity import diversity, kernel_of
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card

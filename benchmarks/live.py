@@ -28,7 +28,7 @@ from napari_brainldm.engine.renderer import finish as finished
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
 from napari_brainldm.engine.resources import bundled_checkpoint, bundled_segmenter
 from napari_brainldm.engine.segment import Segmenter
-from trainer.evaluate.similarity import ms_ssim
+from napari_brainldm.engine.similarity import ms_ssim
 
 if TYPE_CHECKING:
     import argparse

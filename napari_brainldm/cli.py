@@ -6,13 +6,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from napari_brainldm.commands import foreign, scans
+from napari_brainldm.commands import foreign, review, scans
 from napari_brainldm.commands.asked import (
     conditions_of,
     person_of,
@@ -160,6 +161,7 @@ Command = (
     | scans.Segment
     | scans.Measure
     | foreign.Import
+    | review.Review
 )
 
 
@@ -181,9 +183,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scans.Segment: scans.segment,
         scans.Measure: scans.measure,
         foreign.Import: foreign.import_,
+        review.Build: review.build,
+        review.Run: run_study,
+        review.Verify: review.verify,
+        review.Report: review.report,
     }
+    step = command.step if isinstance(command, review.Review) else command
     try:
-        runs[type(command)](command)
+        runs[type(step)](step)
     except EngineError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -202,6 +209,21 @@ def view(command: View) -> None:
             "Install it with: pip install 'napari-brainldm[all]'"
         ) from error
     open_viewer(command.checkpoint)
+
+
+def run_study(command: review.Run) -> None:
+    """Open the viewer with the reader study; it is imported here alone."""
+    from napari_brainldm.review.study import read_order, read_study
+
+    read_order(command.study, read_study(command.study)[0], command.reader)
+    try:
+        dock = import_module("napari_brainldm.widgets.reader_study")
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"A study runs in napari's reader-study dock, but {error.name} is not "
+            "installed. Install it with: pip install 'napari-brainldm[all]'"
+        ) from error
+    dock.open_study(command.study, command.reader)
 
 
 def info(command: Info) -> None:

@@ -157,7 +157,13 @@ def fresh(code: str, root: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "package", ["napari_brainldm.engine", "trainer", "napari_brainldm.cli"]
+    "package",
+    [
+        "napari_brainldm.engine",
+        "napari_brainldm.review",
+        "trainer",
+        "napari_brainldm.cli",
+    ],
 )
 def test_engine_trainer_and_cli_import_without_a_window(package, root):
     assert fresh(WALK, root, package, *WINDOW, *BINDINGS) == ""

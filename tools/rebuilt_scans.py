@@ -17,8 +17,7 @@ from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.resources import bundled_checkpoint
 from napari_brainldm.engine.scan_file import read_scan
-from napari_brainldm.engine.similarity import ssim
-from trainer.evaluate.similarity import psnr
+from napari_brainldm.engine.similarity import psnr, ssim
 
 
 def main() -> None:

@@ -17,8 +17,7 @@ import numpy as np
 from cohort_sheet import slices
 
 from napari_brainldm.engine.scan_file import load_volume
-from napari_brainldm.engine.similarity import ssim
-from trainer.evaluate.similarity import psnr
+from napari_brainldm.engine.similarity import psnr, ssim
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Array

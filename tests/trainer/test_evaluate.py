@@ -22,7 +22,14 @@ from napari_brainldm.engine.request import (
 )
 from napari_brainldm.engine.scan_file import save_volume
 from napari_brainldm.engine.segment import Segmenter
-from napari_brainldm.engine.similarity import ssim
+from napari_brainldm.engine.similarity import (
+    SCALES,
+    diversity,
+    kernel_of,
+    ms_ssim,
+    psnr,
+    ssim,
+)
 from napari_brainldm.engine.volume import Volume, mni_grid
 from tests.tiny import tiny_checkpoint, tiny_segmenter
 from trainer.data.bids import Entry
@@ -39,13 +46,6 @@ from trainer.evaluate.brain_ldm import (
 from trainer.evaluate.memorisation import distances, nearest_ratio
 from trainer.evaluate.readers import cubes, fit_readers
 from trainer.evaluate.run import _check_enough, _check_volumes, load_unseen
-from trainer.evaluate.similarity import (
-    SCALES,
-    diversity,
-    kernel_of,
-    ms_ssim,
-    psnr,
-)
 
 GRID = mni_grid(8.0)
 NOTHING = np.zeros((1, 1, 1), np.float32)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from napari_brainldm.engine.measure import measure, normalised_brain
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
-from napari_brainldm.engine.similarity import ssim
+from napari_brainldm.engine.similarity import psnr, ssim
 from napari_brainldm.engine.volume import Array, Volume
-from trainer.evaluate.similarity import psnr
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card

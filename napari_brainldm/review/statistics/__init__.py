@@ -1,0 +1,1 @@
+"""Statistics of reader studies: pure functions of arrays, one question a file."""
