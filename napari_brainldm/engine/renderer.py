@@ -368,8 +368,7 @@ class Renderer:
         return self._volume(picture)
 
     def _volume(self, picture: Tensor) -> Volume:
-        data = picture[0, 0].float().cpu().numpy()
-        return Volume(data, self.card.grid.matrix)
+        return Volume(picture[0, 0].float().cpu().numpy(), self.card.grid.matrix)
 
     def _raw(self, latent: Tensor) -> Tensor:
         """Inverse of `_scaled`: what the autoencoder decodes."""
