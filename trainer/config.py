@@ -189,12 +189,16 @@ class LdaeConfig:
         timesteps alike, which looks at high noise as well.
     gamma
         Power of the signal to noise ratio in the paper's weights.
+    jitter
+        How much contrast, shading and noise of the encoder's pictures are changed, see
+        `data.jitter`; 0 as in the paper. Codes should not tell scanners apart.
     """
 
     encoder: SemanticEncoderSpec = field(default_factory=SemanticEncoderSpec)
     loop: LoopConfig = field(default_factory=LoopConfig)
     weighting: str = "snr"
     gamma: float = 0.1
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what is not known."""

@@ -25,6 +25,7 @@ from napari_brainldm.engine.networks.gradient_estimator import (
 )
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.sampling import noisy
+from trainer.data.jitter import jittered
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.autoencoder import middle
 from trainer.stages.ldm import PROBED
@@ -135,11 +136,16 @@ class LdaeStage:
         data = torch.from_numpy(self.pictures_[place].astype(np.float32))
         return (data.flip(0) if turned else data)[None]
 
+    def _seen(self, index: int, seed: int) -> Tensor:
+        """The picture as the encoder is shown it: by a scanner of its own."""
+        percentile = self.card.intensity.percentile
+        return jittered(self.picture(index), self.config.jitter, seed, percentile)
+
     def _loss(
         self, network: nn.Module, items: Batch, _: Any, __: int
     ) -> tuple[Losses, None]:
         device = next(network.parameters()).device
-        pictures = torch.stack([self.picture(item.index) for item in items])
+        pictures = torch.stack([self._seen(item.index, item.seed) for item in items])
         drawn = [self._draw(item.index, item.seed) for item in items]
         x0, eps, t = (torch.stack(p).to(device) for p in zip(*drawn, strict=True))
         left, _ = self._left(network, pictures.to(device), x0, eps, t)
