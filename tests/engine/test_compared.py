@@ -19,6 +19,7 @@ from napari_brainldm.engine.fnc import Fnc
 from napari_brainldm.engine.inference import sign_flip_test
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import (
+    Between,
     Conditions,
     Derived,
     EngineError,
@@ -98,9 +99,9 @@ def test_it_can_be_stopped_after_any_pair(renderer) -> None:
 def test_what_cannot_be_compared_is_refused(renderer) -> None:
     with pytest.raises(EngineError, match="at least one of each"):
         next(compare(renderer, [], 3))
-    scan = Request(origin=Scan("x"))
-    with pytest.raises(EngineError, match="starts from a scan"):
-        next(compare(renderer, [(scan, scan)], 3))
+    several = Request(origin=Between(Scan("x"), Scan("y"), 0.5))
+    with pytest.raises(EngineError, match="between several scans"):
+        next(compare(renderer, [(several, several)], 3))
 
 
 # Regions ------------------------------------------------------------------------------
