@@ -152,7 +152,7 @@ def test_every_model_rebuilds_every_scan(renderer: Renderer) -> None:
         np.testing.assert_array_equal(found, renderer.rebuild(scan))
     # with many steps inversion and its way back meet
     fine = next(rebuilt(renderer, scans[:1], ()))
-    steps = Sampler("ddim", 50)
+    steps = Sampler("ddim", 30)
     origin = Scan(renderer.keep(scans[0]))
     back = finish(renderer.render(Request(origin=origin, sampler=steps))).data
     assert np.abs(back - fine.picture).mean() < np.abs(scans[0] - fine.picture).mean()
