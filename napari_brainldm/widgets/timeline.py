@@ -22,6 +22,7 @@ from napari_brainldm.engine.request import CURVES, Request, Through
 from napari_brainldm.widgets.condition_rows import HANDLE
 from napari_brainldm.widgets.looks import (
     DARK,
+    LIGHT,
     Colours,
     WheelGuard,
     named,
@@ -107,7 +108,7 @@ class Anchors(QWidget):
         font.setPixelSize(11)
         font.setBold(True)
         painter.setFont(font)
-        painter.setPen(self.palette().window().color())
+        painter.setPen(QColor((LIGHT if self.colours is DARK else DARK).text))
         painter.drawText(disc, Qt.AlignmentFlag.AlignCenter, str(number))
 
     def _x(self, age: float) -> float:
