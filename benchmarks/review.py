@@ -7,7 +7,8 @@ Stevens' exponent: how far the estimates are off on average (`_bias`, relative),
 often the 95 % intervals hold the truth (`_coverage`; `_off` is its distance from 0.95).
 A reader is killed (SIGKILL) in the middle of a study, again and again; every row of a
 record is edited, deleted, doubled and swapped; leaks are planted in the files of one
-arm. Nothing here is a measurement of people.
+arm. Clean studies are refused by chance about once in a hundred: that is what an AUC
+above 0.6 with an interval above 0.5 means on 100 + 100. Nothing here is a measurement of people.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ LIMITS = {
     "duplicated": Limit(AT_MOST, 0),
     "faults": Limit(AT_MOST, 0),
     "tampering_missed": Limit(AT_MOST, 0),
-    "clean_studies_refused": Limit(AT_MOST, 0),
+    "clean_studies_refused": Limit(AT_MOST, 1),
     "leaks_caught": Limit(AT_LEAST, 10),
 }
 
@@ -89,7 +90,7 @@ class Size:
     clean: int
 
 
-FULL, QUICK = Size(1000, 100, 100, 10), Size(20, 3, 100, 1)
+FULL, QUICK = Size(1000, 100, 100, 20), Size(20, 3, 100, 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
