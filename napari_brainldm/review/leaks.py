@@ -91,8 +91,8 @@ def features(
     """
     rows = [_of_file(folder / f"{token}.npz", mask) for token in tokens]
     by_name = [
-        row | {"name": int(token[:8], 16) / 2**32, "place in the list": float(place)}
-        for place, (token, row) in enumerate(zip(tokens, rows, strict=True))
+        row | {"name": int(token[:8], 16) / 2**32}
+        for token, row in zip(tokens, rows, strict=True)
     ]
     names = list(by_name[0])
     return np.array([[row[n] for n in names] for row in by_name]), names
