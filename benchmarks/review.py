@@ -8,8 +8,8 @@ often the 95 % intervals hold the truth (`_coverage`; `_off` is its distance fro
 A reader is killed (SIGKILL) in the middle of a study, again and again; every row of a
 record is edited, deleted, doubled and swapped; leaks are planted in the files of one
 arm. Clean studies are refused by chance about once in a hundred: that is what an AUC
-above 0.6 with an interval above 0.5 means on 100 + 100. Nothing here is a measurement of
-people.
+above 0.6 with an interval above 0.5 means on 100 + 100. No person
+was measured here.
 """
 
 from __future__ import annotations
