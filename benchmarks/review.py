@@ -7,9 +7,7 @@ Stevens' exponent: how far the estimates are off on average (`_bias`, relative),
 often the 95 % intervals hold the truth (`_coverage`; `_off` is its distance from 0.95).
 A reader is killed (SIGKILL) in the middle of a study, again and again; every row of a
 record is edited, deleted, doubled and swapped; leaks are planted in the files of one
-arm. Clean studies are refused by chance about once in a hundred: that is what an AUC
-above 0.6 with an interval above 0.5 means on 100 + 100. No person
-was measured here.
+arm. No person was measured here.
 """
 
 from __future__ import annotations
@@ -76,7 +74,7 @@ LIMITS = {
     "duplicated": Limit(AT_MOST, 0),
     "faults": Limit(AT_MOST, 0),
     "tampering_missed": Limit(AT_MOST, 0),
-    "clean_studies_refused": Limit(AT_MOST, 1),
+    "clean_studies_refused": Limit(AT_MOST, 0),
     "leaks_caught": Limit(AT_LEAST, 10),
 }
 
