@@ -7,7 +7,7 @@ Stevens' exponent: how far the estimates are off on average (`_bias`, relative),
 often the 95 % intervals hold the truth (`_coverage`; `_off` is its distance from 0.95).
 A reader is killed (SIGKILL) in the middle of a study, again and again; every row of a
 record is edited, deleted, doubled and swapped; leaks are planted in the files of one
-arm. Nothing here is a measurement of people.
+arm. No person was measured here.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Size:
     clean: int
 
 
-FULL, QUICK = Size(1000, 100, 100, 10), Size(20, 3, 100, 1)
+FULL, QUICK = Size(1000, 100, 100, 20), Size(20, 3, 100, 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

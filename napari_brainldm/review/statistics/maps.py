@@ -22,7 +22,8 @@ def fault_map(
     clicks
         (N, 3), voxel indices.
     sd_voxels
-        Of the Gaussian; the map sums to clicks / pictures.
+        Of the Gaussian; the map sums to clicks / pictures, less what of a click at the
+        border falls outside.
     pictures
         How many were rated.
     """
@@ -32,7 +33,7 @@ def fault_map(
     if len(clicks):
         inside = np.clip(np.rint(clicks).astype(int), 0, np.array(shape) - 1)
         np.add.at(counts, tuple(inside.T), 1)
-    smeared = gaussian_filter(counts, sd_voxels, mode="reflect")
+    smeared = gaussian_filter(counts, sd_voxels, mode="constant")
     return np.asarray(smeared / max(pictures, 1), np.float32)
 
 
