@@ -99,16 +99,17 @@ class Sitting(QObject):
     def leave(self) -> None:
         """End the sitting; what was confirmed is kept, the trial comes again."""
         session, self.session = self.session, None
+        if session is None:
+            return
         self._cap.stop()
         self._second.stop()
         self._job.cancel()
         self._kept.clear()
         self.told_last = None
-        if session is not None:
-            if session.status is Status.SHOWN:
-                session.pause()
-            session.close()
-            self.ended.emit()
+        if session.status is Status.SHOWN:
+            session.pause()
+        session.close()
+        self.ended.emit()
 
     def close(self) -> None:
         """Leave, tell nobody, and let the worker go."""
@@ -289,6 +290,7 @@ class Sitting(QObject):
     def _stop(self, error: Exception) -> None:
         """The record cannot be written: nothing more is shown."""
         self._stage.blank()
+        self._cap.stop()
         self.session = None
         self.failed.emit(sentence(EngineError(f"{CANNOT_WRITE} ({error}).")))
 

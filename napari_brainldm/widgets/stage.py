@@ -109,11 +109,9 @@ class Stage(QObject):
 
     def leave(self) -> None:
         """Take the layer away; the viewer is as it was."""
-        self._flip.stop()
-        self._late.stop()
-        self._waiting, self._exposure = False, 0.0
         if self._layer is None:
             return
+        self.blank()
         self._viewer.dims.events.current_step.disconnect(self._on_step_changed)
         self._viewer.mouse_drag_callbacks.remove(self._on_canvas_pressed)
         if self._canvas is not None:

@@ -90,8 +90,8 @@ def opened(make_napari_viewer_proxy: Any, qtbot: Any) -> Iterator[Open]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A study of P1 without its key: nobody who reads has it."""
-    small_study(tmp_path / "study", P1)
-    return tmp_path / "study"
+    small_study(tmp_path / "clinic-7", P1)
+    return tmp_path / "clinic-7"
 
 
 class Hands:
@@ -195,7 +195,7 @@ def words_around(window: QWidget) -> str:
     """All that a reader could read in the window: texts, titles, tooltips, names."""
     found = [window.windowTitle()]
     for part in window.findChildren(QWidget):
-        if part.isHidden():
+        if not part.isVisibleTo(window):
             continue
         found += [part.toolTip(), part.accessibleName(), part.windowTitle()]
         if isinstance(part, QLabel | QLineEdit):
@@ -335,7 +335,7 @@ def test_keys_in_a_note_rate_nothing(opened: Open, qtbot: Any, folder: Path) -> 
     hands = Hands(qtbot, dock)
     to_first_trial(hands, folder)
     qtbot.keyClick(dock, Qt.Key.Key_N)
-    qtbot.waitUntil(dock.trial.note.hasFocus)
+    assert dock.window().focusWidget() is dock.trial.note
     qtbot.keyClicks(dock.trial.note, "36 z odd")
     session = dock.sitting.session
     assert session is not None
@@ -388,11 +388,12 @@ def test_keys_right_after_a_picture_do_nothing(
 
 def test_a_break_is_forced(opened: Open, qtbot: Any, tmp_path: Path) -> None:
     p1 = replace(P1, practice=0)
-    rules = Rules(early_ms=0.0, break_after_min=0.0, break_min=1 / 60)
+    rules = Rules(early_ms=0.0, break_after_min=0.02, break_min=1 / 60)
     small_study(tmp_path / "s", p1, rules=rules)
     _, dock = opened()
     hands = Hands(qtbot, dock)
     to_first_trial(hands, tmp_path / "s")
+    qtbot.wait(1300)
     hands.type("2")
     hands.press(Qt.Key.Key_Space)
     session = dock.sitting.session
@@ -431,11 +432,10 @@ def test_other_layers_are_not_left_in_sight(
 def test_every_protocol_can_be_answered_by_keys(
     opened: Open, qtbot: Any, tmp_path: Path, name: str, keys: str
 ) -> None:
-    base = protocol(name)
-    own = replace(
-        base, trials=12, catches=0, repeats=0, practice=0, block=6, controls=False
-    )
-    small_study(tmp_path / "s", replace(own, method="constant", levels=own.levels))
+    numbers = {"P2": (5, 5), "P3": (12, 12), "P4": (32, 16)}
+    trials, block = numbers.get(name, (12, 6))
+    own = replace(protocol(name), trials=trials, catches=0, repeats=0, practice=0)
+    small_study(tmp_path / "s", replace(own, block=block, controls=False))
     viewer, dock = opened()
     hands = Hands(qtbot, dock)
     to_first_trial(hands, tmp_path / "s")
