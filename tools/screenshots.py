@@ -141,13 +141,12 @@ def read(theme: str, checkpoint: Path | None, folder: Path) -> None:
         people.mkdir()
         for number in range(12):
             save_volume(person(number), people / f"{number}.nii.gz")
-        conditions = {"ventricles": (20.0, 30.0, 40.0)}
         plan = Plan(
             "Simulated",
-            (Chosen("P5", trials=10, practice=0),),
+            (Chosen("P5", trials=6, practice=0, block=6),),
             (
                 Source("real", folder=str(people), placed=True),
-                Source("synthetic", seeds=4, conditions=conditions),
+                Source("synthetic", seeds=12),
             ),
             ("R01",),
             checkpoint=str(checkpoint or ""),

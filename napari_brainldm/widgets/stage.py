@@ -214,6 +214,7 @@ class Stage(QObject):
         self._layer = self._viewer.add_layer(layer)
         if old is not None:
             self._viewer.layers.remove(old)
+            self._layer.name = NAME  # napari counts layers of one name
         self._viewer.layers.selection.clear()
         self._viewer.reset_view()
         camera = self._viewer.scene.camera
