@@ -139,14 +139,14 @@ def read(theme: str, checkpoint: Path | None, folder: Path) -> None:
         study = Path(place) / "study"
         people = Path(place) / "people"
         people.mkdir()
-        for number in range(12):
+        for number in range(6):
             save_volume(person(number), people / f"{number}.nii.gz")
         plan = Plan(
             "Simulated",
-            (Chosen("P5", trials=6, practice=0, block=6),),
+            (Chosen("P5", trials=3, practice=0, block=3),),
             (
                 Source("real", folder=str(people), placed=True),
-                Source("synthetic", seeds=12),
+                Source("synthetic", seeds=6),
             ),
             ("R01",),
             checkpoint=str(checkpoint or ""),

@@ -53,12 +53,20 @@ class QuestionPanel(QWidget):
     def ask(self, questions: Sequence[Question]) -> None:
         """Begin with the first of `questions`."""
         self._questions, self._current, self._typed = tuple(questions), 0, ""
+        self._answers = {}
         self.box.clear()
         self.tell({})
 
     def tell(self, answers: Mapping[str, Value]) -> None:
         """Show what is answered."""
+        taken_back = [
+            place
+            for place, question in enumerate(self._questions)
+            if question.name in self._answers and question.name not in answers
+        ]
         self._answers = answers
+        if taken_back:
+            self._current = taken_back[0]
         self._write()
 
     @property

@@ -19,6 +19,19 @@ BOXES = (QLineEdit, QPlainTextEdit, QTextEdit, QAbstractSpinBox)
 
 KEYS = (QEvent.Type.KeyPress, QEvent.Type.ShortcutOverride, QEvent.Type.KeyRelease)
 
+REPEATING = tuple(
+    int(key)
+    for key in (
+        Qt.Key.Key_Up,
+        Qt.Key.Key_Down,
+        Qt.Key.Key_Left,
+        Qt.Key.Key_Right,
+        Qt.Key.Key_PageUp,
+        Qt.Key.Key_PageDown,
+    )
+)
+"""Keys that may be held down; a rating must be pressed each time."""
+
 
 class ReaderKeys(QObject):
     """Takes every key of one window while it listens.
@@ -99,20 +112,6 @@ class ReaderKeys(QObject):
         if self._last is not None:
             self.path += hypot(here[0] - self._last[0], here[1] - self._last[1])
         self._last = here
-
-
-REPEATING = tuple(
-    int(key)
-    for key in (
-        Qt.Key.Key_Up,
-        Qt.Key.Key_Down,
-        Qt.Key.Key_Left,
-        Qt.Key.Key_Right,
-        Qt.Key.Key_PageUp,
-        Qt.Key.Key_PageDown,
-    )
-)
-"""Keys that may be held down; a rating must be pressed each time."""
 
 
 def _application() -> QCoreApplication:

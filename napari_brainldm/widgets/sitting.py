@@ -6,6 +6,7 @@ nothing that would be lost with the window.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -291,7 +292,10 @@ class Sitting(QObject):
         """The record cannot be written: nothing more is shown."""
         self._stage.blank()
         self._cap.stop()
-        self.session = None
+        session, self.session = self.session, None
+        if session is not None:
+            with suppress(OSError):  # its last row fails as the one before
+                session.close()
         self.failed.emit(sentence(EngineError(f"{CANNOT_WRITE} ({error}).")))
 
     # -- pictures ------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFormLayout,
     QLineEdit,
@@ -55,6 +56,7 @@ class StudyBuilder(QWidget):
         self.real = FolderRow("Real", "Scans: a folder or a BIDS dataset; may be empty")
         self.made = FolderRow("Synthetic", "Pictures of a model; empty to render them")
         self.out = FolderRow("Write to", "A new folder; the key comes to lie beside it")
+        self.placed = QCheckBox("lie in MNI space already")
         self.checkpoint, self.conditions = QLineEdit(), QLineEdit()
         self.readers, self.protocol = QLineEdit("R01, R02, R03"), QComboBox()
         self.seeds, self.trials, self.seed = QSpinBox(), QSpinBox(), QSpinBox()
@@ -88,6 +90,7 @@ class StudyBuilder(QWidget):
     # -- made of -------------------------------------------------------------------
 
     def _name_parts(self) -> None:
+        named(self.placed, "Placed", "Otherwise each is placed and stripped: minutes")
         named(self.checkpoint, "Checkpoint", "A .safetensors file; empty: the bundled")
         named(self.conditions, "Conditions", "Rendered in every combination")
         named(self.readers, "Readers", "Codes, separated by commas; never names")
@@ -112,6 +115,7 @@ class StudyBuilder(QWidget):
         form = QFormLayout()
         rows: tuple[tuple[str, QWidget], ...] = (
             ("Real", self.real),
+            ("", self.placed),
             ("Synthetic", self.made),
             ("or render", self.seeds),
             ("Conditions", self.conditions),
@@ -133,10 +137,10 @@ class StudyBuilder(QWidget):
     def _real(self) -> tuple[Source, ...]:
         if not self.real.text:
             return ()
-        path = str(self.real.path.absolute())
+        path, placed = str(self.real.path.absolute()), self.placed.isChecked()
         if (self.real.path / "dataset_description.json").exists():
-            return (Source("real", bids=path),)
-        return (Source("real", folder=path),)
+            return (Source("real", bids=path, placed=placed),)
+        return (Source("real", folder=path, placed=placed),)
 
     def _made(self) -> Source:
         if self.made.text:

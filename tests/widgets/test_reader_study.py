@@ -5,162 +5,35 @@ from __future__ import annotations
 import json
 import time
 import weakref
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDockWidget, QLabel, QLineEdit, QWidget
 
 from benchmarks.review_study import GRID
-from napari_brainldm.cli import main
-from napari_brainldm.engine.placement import mni_template
-from napari_brainldm.engine.request import EngineError
-from napari_brainldm.engine.resample import resample
-from napari_brainldm.engine.scan_file import save_volume
-from napari_brainldm.engine.volume import Volume
-from napari_brainldm.review.protocols import Protocol, protocol
-from napari_brainldm.review.record import read_rows
+from napari_brainldm.review.protocols import protocol
 from napari_brainldm.review.session import Session, Status
-from napari_brainldm.review.stimuli import write_stimulus
-from napari_brainldm.review.study import (
-    Item,
-    Key,
-    Rules,
-    Study,
-    key_path,
-    read_key,
-    read_study,
-    write_study,
-)
-from napari_brainldm.review.trials import made
-from napari_brainldm.widgets import reader_study
-from napari_brainldm.widgets.preferences import PLUGIN
-from napari_brainldm.widgets.reader_study import READER_STUDY, ReaderStudyDock
-from napari_brainldm.widgets.study_builder import conditions_in
+from napari_brainldm.review.study import Rules, key_path, read_key, read_study
+from napari_brainldm.widgets.reader_study import ReaderStudyDock
 from tests.widgets.conftest import close_for_good, is_gone
-
-PATIENT = Rules(early_ms=0.0)
-"""Keys of a test come at once."""
-
-P1 = replace(
-    protocol("P1"), trials=24, catches=2, repeats=1, practice=2, block=10, cap_s=None
+from tests.widgets.reading import (
+    P1,
+    Hands,
+    Open,
+    folder,
+    opened,
+    rows_of,
+    small_study,
+    to_first_trial,
+    work_through,
 )
 
-
-def small_study(
-    folder: Path, *protocols: Protocol, rules: Rules = PATIENT, shape: Any = None
-) -> Study:
-    """A study of simulated blobs: 20 real, 20 synthetic, 4 catches."""
-    rng = np.random.default_rng(0)
-    (folder / "stimuli").mkdir(parents=True)
-    items, stimuli = [], []
-    arms = [("real", n) for n in range(20)] + [("synthetic", n) for n in range(20)]
-    for place, (arm, n) in enumerate([*arms, *[("catch", n) for n in range(4)]]):
-        data = rng.integers(0, 4096, shape or GRID.shape).astype(np.uint16)
-        stimulus = write_stimulus(folder / "stimuli", data)
-        facts = {"ventricles": 10.0 * 1.2 ** (place % 12), "age": 50.0 + n}
-        source = f"secret-{arm}-{n}"
-        kept = n >= 16 and arm != "catch"
-        items.append(Item(stimulus.token, arm, arm, source, facts, practice=kept))
-        stimuli.append(stimulus)
-    found = made(protocols, items, ("R01",), 3)
-    study = Study("Secret", 3, GRID, protocols, tuple(stimuli), {}, "", "", "t", rules)
-    key = Key("salt", tuple(items), found.truths)
-    write_study(folder, study, found.orders, found.pools, key)
-    return read_study(folder)[0]
-
-
-Open = Callable[..., tuple[Any, ReaderStudyDock]]
-
-
-@pytest.fixture
-def opened(make_napari_viewer_proxy: Any, qtbot: Any) -> Iterator[Open]:
-    """Opens docks in new viewers; left after the test."""
-    docks: list[ReaderStudyDock] = []
-
-    def open_(**options: Any) -> tuple[Any, ReaderStudyDock]:
-        viewer = make_napari_viewer_proxy(**options)
-        dock = ReaderStudyDock(viewer)
-        viewer.window.add_dock_widget(dock, name="Reader study")
-        docks.append(dock)
-        return viewer, dock
-
-    yield open_
-    for dock in docks:
-        dock.leave()
-        dock.sitting.close()
-        dock.setup.builder.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A study of P1 without its key: nobody who reads has it."""
-    small_study(tmp_path / "clinic-7", P1)
-    return tmp_path / "clinic-7"
-
-
-class Hands:
-    """Presses keys as a reader does: on whatever has the focus."""
-
-    def __init__(self, qtbot: Any, dock: ReaderStudyDock) -> None:
-        self.qtbot, self.dock = qtbot, dock
-
-    def press(self, key: Any) -> None:
-        """One key, on the dock's window."""
-        self.qtbot.keyClick(self.dock, key)
-
-    def type(self, text: str) -> None:
-        """Letters and digits."""
-        self.qtbot.keyClicks(self.dock, text)
-
-    def until(self, what: str) -> None:
-        """Wait for a page: "message" or "trial" with the pictures up."""
-        place = {"message": 1, "trial": 2}[what]
-        self.qtbot.waitUntil(lambda: self.arrived(place), timeout=20_000)
-
-    def arrived(self, place: int) -> bool:
-        sitting = self.dock.sitting
-        if place == 1:
-            return sitting.told_last is not None
-        session = sitting.session
-        return session is not None and session.status is Status.SHOWN
-
-    def wait_next(self) -> str:
-        """Until there is something to do: "message" or "trial"."""
-        self.qtbot.waitUntil(lambda: self.arrived(1) or self.arrived(2), timeout=20_000)
-        return "trial" if self.arrived(2) else "message"
-
-
-def rows_of(folder: Path, event: str) -> list[Any]:
-    path = folder / "records" / "R01.jsonl"
-    return [row for row in read_rows(path) if row["event"] == event]
-
-
-def work_through(hands: Hands, answer: str, most: int = 500) -> list[str]:
-    """Answer everything with `answer`; the titles of the messages on the way."""
-    dock, titles = hands.dock, []
-    for _ in range(most):
-        if dock.sitting.session is None:
-            break
-        if hands.wait_next() == "message":
-            titles.append(dock.message.title.text())
-            if titles[-1] == "Done":
-                hands.press(Qt.Key.Key_Space)
-                break
-            hands.press(Qt.Key.Key_Space)
-        else:
-            seen = len(dock.sitting.session.answers)
-            hands.type(answer)
-            assert len(dock.sitting.session.answers) > seen
-            done = dock.sitting.session.done
-            hands.press(Qt.Key.Key_Space)
-            assert dock.sitting.session.done != done
-    return titles
+__all__ = ["folder", "opened"]  # fixtures
 
 
 def test_a_whole_study_is_read_by_keys_alone(
@@ -190,15 +63,6 @@ def test_a_whole_study_is_read_by_keys_alone(
     kinds = [truths[row["trial_uid"]] for row in answers]
     assert kinds.count("catch") == 2
     assert kinds.count("repeat") == 1
-
-
-def to_first_trial(hands: Hands, folder: Path) -> None:
-    """Start, and go past the instruction."""
-    hands.dock.start(folder, "R01")
-    assert hands.dock.error.isHidden(), hands.dock.error.text()
-    hands.until("message")
-    hands.press(Qt.Key.Key_Space)
-    hands.until("trial")
 
 
 def words_around(window: QWidget) -> str:
@@ -565,67 +429,19 @@ def test_nothing_of_a_closed_dock_stays(
     Session(folder, "R01").close()
 
 
-def scans(folder: Path, count: int, seed: int) -> Path:
-    """`count` simulated lumps where a brain lies, as files."""
-    rng = np.random.default_rng(seed)
-    brain = resample(
-        Volume(mni_template().brain.astype(np.float32), mni_template().picture.affine),
-        GRID,
-    )
-    folder.mkdir()
-    for number in range(count):
-        noise = rng.uniform(0.5, 1.0, GRID.shape).astype(np.float32)
-        save_volume(Volume(brain * noise, GRID.matrix), folder / f"{number}.nii.gz")
-    return folder
-
-
-def test_the_owner_builds_a_study_and_reads_the_verdict(
-    opened: Open, qtbot: Any, tmp_path: Path, tiny_checkpoint: Path
+def test_a_fault_is_marked_where_it_was_clicked(
+    opened: Open, qtbot: Any, tmp_path: Path
 ) -> None:
-    _, dock = opened()
-    page = dock.setup.builder
-    page.made.box.setText(str(scans(tmp_path / "made", 12, 1)))
-    page.real.box.setText(str(scans(tmp_path / "real", 12, 2)))
-    page.checkpoint.setText(str(tiny_checkpoint))
-    page.protocol.setCurrentIndex(page.protocol.findData("P6"))
-    assert page.trials.value() == protocol("P6").trials
-    page.trials.setValue(8)
-    page.readers.setText("R01")
-    page.begin.click()
-    assert "no folder to write to" in page.words.text()
-    page.out.box.setText(str(tmp_path / "study"))
-    with qtbot.waitSignal(page.built, timeout=120_000):
-        page.begin.click()
-    told = page.words.text()
-    assert "stimuli; trials: {'R01': 8}" in told
-    assert "Keep the key from readers" in told
-    assert "AUC" in told
-    assert dock.setup.folder.path == tmp_path / "study"
-    page.begin.click()  # never over another
-    qtbot.waitUntil(lambda: "never built over" in page.words.text(), timeout=20_000)
-
-
-def test_conditions_are_written_as_words() -> None:
-    found = conditions_in("age = 50, 70; sex = female")
-    assert found == {"age": (50.0, 70.0), "sex": ("female",)}
-    with pytest.raises(EngineError, match="no condition with its values"):
-        conditions_in("age 50")
-
-
-def test_the_command_line_opens_the_study(
-    monkeypatch: pytest.MonkeyPatch, folder: Path
-) -> None:
-    asked = []
-    monkeypatch.setattr(reader_study, "open_study", lambda *a: asked.append(a))
-    main(["review", "run", str(folder), "--reader", "R01"])
-    assert asked == [(folder, "R01")]
-
-
-def test_the_plugins_menu_has_the_dock(make_napari_viewer: Any, npe2pm: Any) -> None:
-    manifest = PluginManifest.from_file(Path(__file__).parents[2] / "napari.yaml")
-    with npe2pm.tmp_plugin(manifest=manifest):
-        viewer = make_napari_viewer()
-        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, READER_STUDY)
-        assert isinstance(dock, ReaderStudyDock)
-        dock.sitting.close()
-        dock.setup.builder.close()
+    own = replace(protocol("P6"), trials=12, practice=0, block=6)
+    small_study(tmp_path / "s", own)
+    viewer, dock = opened()
+    to_first_trial(Hands(qtbot, dock), tmp_path / "s")
+    voxel = (3, 5, 7)
+    place = [n * edge for n, edge in zip(voxel, GRID.voxel_size, strict=True)][::-1]
+    dock.stage._on_canvas_pressed(viewer, SimpleNamespace(button=1, position=place))
+    session = dock.sitting.session
+    assert session is not None
+    assert session.answers == {"fault": list(voxel)}
+    outside = SimpleNamespace(button=1, position=(-500.0, 0.0, 0.0))
+    dock.stage._on_canvas_pressed(viewer, outside)
+    assert session.answers == {"fault": list(voxel)}
