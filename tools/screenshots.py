@@ -137,15 +137,15 @@ def read(theme: str, checkpoint: Path | None, folder: Path) -> None:
     """A study of simulated scans against pictures of the model: two side by side."""
     with TemporaryDirectory() as place:
         study = Path(place) / "study"
-        people = Path(place) / "people"
-        people.mkdir()
-        for number in range(6):
-            save_volume(person(number), people / f"{number}.nii.gz")
+        scans = Path(place) / "people"
+        scans.mkdir()
+        for number, scan in enumerate(people(*range(6))):
+            save_volume(scan, scans / f"{number}.nii.gz")
         plan = Plan(
             "Simulated",
             (Chosen("P5", trials=3, practice=0, block=3),),
             (
-                Source("real", folder=str(people), placed=True),
+                Source("real", folder=str(scans), placed=True),
                 Source("synthetic", seeds=6),
             ),
             ("R01",),
@@ -180,11 +180,17 @@ def person_in_time() -> list[tuple[float, Volume]]:
     ]
 
 
-def person(number: int = 3) -> Volume:
+def person() -> Volume:
     """The scan of somebody of 70 who never was."""
-    subject = draw_subject(PopulationConfig(youngest=70, oldest=71), 7, number)
+    return people(3)[0]
+
+
+def people(*numbers: int) -> list[Volume]:
+    """Scans of some of 70 who never were."""
     pack = build_template(mni_grid(2.0))
-    return simulate(pack, subject, visits(subject, (0.0,))[0], 7).picture
+    config = PopulationConfig(youngest=70, oldest=71)
+    subjects = [draw_subject(config, 7, number) for number in numbers]
+    return [simulate(pack, one, visits(one, (0.0,))[0], 7).picture for one in subjects]
 
 
 def shoot(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:

@@ -135,6 +135,7 @@ class ReaderStudyDock(QWidget):
         self.trial.questions.answered.connect(self.sitting.answer)
         self.trial.noted.connect(self.sitting.note)
         self.stage.turned.connect(self._on_stage_turned)
+        self.stage.disturbed.connect(self._on_failed)
         self.sitting.told.connect(self._on_sitting_told)
         self.sitting.asked.connect(self._on_sitting_asked)
         self.sitting.answered.connect(self._on_sitting_answered)

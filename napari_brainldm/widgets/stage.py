@@ -31,6 +31,11 @@ TURN_MS = 700
 UNDRAWN_MS = 250
 """A window that draws nothing (it is covered) is not waited for any longer."""
 
+DISTURBED = (
+    "Another dock has put a picture into the viewer, and the study was left; what was "
+    "confirmed is kept. Open the study in a viewer of its own."
+)
+
 NOTHING = dict.fromkeys(
     ("layer_name", "layer_base", "source_type", "plugin", "coordinates", "coords"), ""
 ) | {"value": ""}
@@ -60,6 +65,7 @@ class Stage(QObject):
     masked = Signal()  # a timed picture is gone
     turned = Signal(int)
     pointed = Signal(list)  # voxel (i, j, k)
+    disturbed = Signal(str)  # a layer that is none of ours came, a sentence
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -104,6 +110,7 @@ class Stage(QObject):
             self._canvas.frameSwapped.connect(self._on_canvas_swapped)
         self._viewer.dims.events.current_step.connect(self._on_step_changed)
         self._viewer.mouse_drag_callbacks.append(self._on_canvas_pressed)
+        self._viewer.layers.events.inserted.connect(self._on_layer_inserted)
         self._place(np.zeros((1, 2, 2), np.uint16))
         self._layer.visible = False
 
@@ -114,6 +121,7 @@ class Stage(QObject):
         self.blank()
         self._viewer.dims.events.current_step.disconnect(self._on_step_changed)
         self._viewer.mouse_drag_callbacks.remove(self._on_canvas_pressed)
+        self._viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
         if self._canvas is not None:
             with suppress(RuntimeError):  # the window went first, its canvas with it
                 self._canvas.frameSwapped.disconnect(self._on_canvas_swapped)
@@ -268,6 +276,10 @@ class Stage(QObject):
 
     def _on_step_changed(self, event: Any = None) -> None:
         self._visited.add(self.slice)
+
+    def _on_layer_inserted(self, event: Any) -> None:
+        if not isinstance(event.value, Image):
+            self.disturbed.emit(DISTURBED)
 
     def _on_canvas_pressed(self, viewer: Any, event: Any) -> None:
         if self._layer is None or event.button not in (1, Qt.MouseButton.LeftButton):

@@ -445,3 +445,14 @@ def test_a_fault_is_marked_where_it_was_clicked(
     outside = SimpleNamespace(button=1, position=(-500.0, 0.0, 0.0))
     dock.stage._on_canvas_pressed(viewer, outside)
     assert session.answers == {"fault": list(voxel)}
+
+
+def test_a_picture_of_another_dock_ends_the_sitting(
+    opened: Open, qtbot: Any, folder: Path
+) -> None:
+    viewer, dock = opened()
+    to_first_trial(Hands(qtbot, dock), folder)
+    viewer.add_image(np.zeros((2, 2, 2)), name="Synthetic brain")
+    assert dock.sitting.session is None
+    assert "Another dock has put a picture" in dock.error.text()
+    assert [layer.name for layer in viewer.layers] == ["Synthetic brain"]
