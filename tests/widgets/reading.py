@@ -75,9 +75,9 @@ def opened(make_napari_viewer_proxy: Any, qtbot: Any) -> Iterator[Open]:
 
     yield open_
     for dock in docks:
-        dock.leave()
-        dock.sitting.close()
-        dock.setup.builder.close()
+        parts = (dock.keys, dock.sitting, dock.stage, dock.curtain)
+        for part in (*parts, dock.setup.builder):  # the dock itself may be gone
+            part.close()
 
 
 @pytest.fixture

@@ -456,3 +456,22 @@ def test_a_picture_of_another_dock_ends_the_sitting(
     assert dock.sitting.session is None
     assert "Another dock has put a picture" in dock.error.text()
     assert [layer.name for layer in viewer.layers] == ["Synthetic brain"]
+
+
+def test_a_window_closed_in_the_middle_is_remembered_whole(
+    opened: Open, qtbot: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """napari keeps the state of its window when it closes; ours must not be in it."""
+    viewer, dock = opened()
+    window: Any = dock.window()
+    kept: list[bool] = []
+
+    def keep(self: Any) -> None:
+        kept.append(self.menuBar().isHidden())
+
+    to_first_trial(Hands(qtbot, dock), folder)
+    assert window.menuBar().isHidden()
+    monkeypatch.setattr(type(window), "_save_current_window_settings", keep)
+    viewer.close()
+    assert kept == [False]
+    assert rows_of(folder, "session_end")
