@@ -3,7 +3,8 @@
 Needs a display (a virtual one will do: `xvfb-run -a python tools/screenshots.py`);
 writes explore_2d, structures_2d, explore_3d, compare, side_by_side, regions, sweep and
 seeds (.png) into docs/images, progression.png of a simulated person's scan, and
-visits.png and visits_left_out.png of four visits of a simulated person.
+visits.png and visits_left_out.png of four visits of a simulated person, and
+reader_study.png of a study of simulated scans against the bundled model.
 """
 
 from __future__ import annotations
@@ -12,15 +13,24 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import napari
 from qtpy.QtWidgets import QApplication, QWidget
 from superqt import QCollapsible
 
+from napari_brainldm.engine.scan_file import save_volume
 from napari_brainldm.engine.volume import Volume, mni_grid
+from napari_brainldm.review.build import build
+from napari_brainldm.review.plan import Chosen, Plan
+from napari_brainldm.review.session import Status
+from napari_brainldm.review.sources import Source
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.layers import layer_tuple
 from napari_brainldm.widgets.progression import ProgressionDock
+from napari_brainldm.widgets.question_panel import SECOND
+from napari_brainldm.widgets.reader_study import ReaderStudyDock
+from napari_brainldm.widgets.sitting import SPACE
 from napari_brainldm.widgets.visits import VisitsDock
 from trainer.data.phantom import simulate
 from trainer.data.population import PopulationConfig, draw_subject, visits
@@ -35,11 +45,10 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="default: the bundled one")
     parser.add_argument("--theme", default="dark", help="dark or light")
     parser.add_argument("--folder", type=Path, default=IMAGES)
-    parser.add_argument("--only", choices=("explore", "progression", "visits"))
+    parser.add_argument("--only", choices=tuple(SHOTS))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    shots = {"explore": explore, "progression": progress, "visits": travel}
-    for name, shot in shots.items():
+    for name, shot in SHOTS.items():
         if options.only in (None, name):
             shot(options.theme, options.checkpoint, options.folder)
 
@@ -124,6 +133,42 @@ def travel(theme: str, checkpoint: Path | None, folder: Path) -> None:
     viewer.close()
 
 
+def read(theme: str, checkpoint: Path | None, folder: Path) -> None:
+    """A study of simulated scans against pictures of the model: two side by side."""
+    with TemporaryDirectory() as place:
+        study = Path(place) / "study"
+        scans = Path(place) / "people"
+        scans.mkdir()
+        for number, scan in enumerate(people(*range(6))):
+            save_volume(scan, scans / f"{number}.nii.gz")
+        plan = Plan(
+            "Simulated",
+            (Chosen("P5", trials=3, practice=0, block=3),),
+            (
+                Source("real", folder=str(scans), placed=True),
+                Source("synthetic", seeds=6),
+            ),
+            ("R01",),
+            checkpoint=str(checkpoint or ""),
+        )
+        for words in build(plan, study, Path(place)):
+            print(words)
+        viewer = napari.Viewer(show=True, show_welcome_screen=False)
+        viewer.theme = theme
+        viewer.window.resize(1400, 900)
+        dock = ReaderStudyDock(viewer)
+        viewer.window.add_dock_widget(dock, name="Reader study (Brain LDM)")
+        dock.start(study, "R01")
+        dock.sitting.press(SPACE)
+        wait(lambda: dock.sitting.session.status is Status.SHOWN)
+        pause = time.monotonic() + 0.5
+        wait(lambda: time.monotonic() > pause)
+        dock.trial.questions.press(SECOND, "j")
+        save(viewer, folder / "reader_study.png")
+        dock.leave()
+        viewer.close()
+
+
 def person_in_time() -> list[tuple[float, Volume]]:
     """Age in years and scan at four visits of somebody who never was."""
     config = PopulationConfig(youngest=70, oldest=71, mix=(0, 0, 1))
@@ -137,9 +182,15 @@ def person_in_time() -> list[tuple[float, Volume]]:
 
 def person() -> Volume:
     """The scan of somebody of 70 who never was."""
-    subject = draw_subject(PopulationConfig(youngest=70, oldest=71), 7, 3)
+    return people(3)[0]
+
+
+def people(*numbers: int) -> list[Volume]:
+    """Scans of some of 70 who never were."""
     pack = build_template(mni_grid(2.0))
-    return simulate(pack, subject, visits(subject, (0.0,))[0], 7).picture
+    config = PopulationConfig(youngest=70, oldest=71)
+    subjects = [draw_subject(config, 7, number) for number in numbers]
+    return [simulate(pack, one, visits(one, (0.0,))[0], 7).picture for one in subjects]
 
 
 def shoot(viewer: napari.Viewer, dock: ExploreDock, folder: Path) -> None:
@@ -251,6 +302,13 @@ def wait(done: Callable[[], bool], seconds: float = 600.0) -> None:
         QApplication.processEvents()
         time.sleep(0.01)
 
+
+SHOTS = {
+    "explore": explore,
+    "progression": progress,
+    "visits": travel,
+    "reader_study": read,
+}
 
 if __name__ == "__main__":
     main()
