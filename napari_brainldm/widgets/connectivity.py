@@ -11,10 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_brainldm.engine.resources import bundled_gm_ldm
+from napari_brainldm.widgets.contrast_panel import EVERYBODY, ContrastPanel
+from napari_brainldm.widgets.contrasts import Contrasts
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.fnc_panel import FncPanel
 from napari_brainldm.widgets.job import Step, Task, Tick
 from napari_brainldm.widgets.looks import colours_of
+from napari_brainldm.widgets.saliency import Asked, Found, Saliency, words_of
+from napari_brainldm.widgets.saliency_panel import BLOCKS, GRADIENTS, SaliencyPanel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.contrast_flags import Judged
     from napari_brainldm.engine.fnc import FncTable
+    from napari_brainldm.engine.fnc_contrast import Contrasted
     from napari_brainldm.engine.request import Request
 
 PINNED = "Compare with a pinned picture"
@@ -38,6 +44,9 @@ class ConnectivityDock(ExploreDock):
         super()._make_parts()
         self.asked.hide()  # structures are found in heads, not in maps of gray matter
         self.matrices = FncPanel()
+        self.contrast = ContrastPanel()
+        self.contrasts = Contrasts(self._viewer, self.desk)
+        self.saliency, self.salient = SaliencyPanel(), Saliency(self._viewer, self.desk)
 
     def _lay_out(self) -> None:
         super()._lay_out()
@@ -45,14 +54,29 @@ class ConnectivityDock(ExploreDock):
 
     def _sections(self) -> dict[str, QWidget]:
         kept = super()._sections()
-        return {PINNED: kept.pop("Compare"), **kept}
+        own = {"Compare": self.contrast, "Saliency": self.saliency}
+        return own | {PINNED: kept.pop("Compare"), **kept}
+
+    def _parts(self) -> tuple[Any, ...]:
+        return (*super()._parts(), self.contrasts, self.salient)
 
     def _wire(self) -> None:
         super()._wire()
         self.matrices.source.opening.connect(self._on_matrices_opening)
         self.matrices.moved.connect(self._on_form_moved)
         self.matrices.released.connect(self._on_form_released)
-        self.matrices.failed.connect(self.error.show_sentence)
+        self.contrast.asked.connect(self._on_contrast_asked)
+        self.contrast.outlined.connect(self.contrasts.outline)
+        self.contrast.tabled.connect(self.contrasts.show_table)
+        self.contrast.writing.connect(self.contrasts.write)
+        self.contrasts.sharpened.connect(self.contrast.tell_progress)
+        self.contrasts.told.connect(self._on_contrasts_told)
+        self.saliency.asked.connect(self._on_saliency_asked)
+        self.saliency.clicked.connect(self._on_saliency_clicked)
+        self.salient.ready.connect(self.saliency.prepare)
+        self.salient.told.connect(self._on_salient_told)
+        for part in (self.matrices, self.contrasts):
+            part.failed.connect(self.error.show_sentence)
 
     @property
     def _ready(self) -> bool:
@@ -66,6 +90,9 @@ class ConnectivityDock(ExploreDock):
         law = None if card.fnc is None else self.desk.renderer.checkpoint.fnc_law()
         components = () if card.fnc is None else card.fnc.components
         self.matrices.prepare(law, components)
+        self.contrast.prepare(len(self.matrices.source.others()))
+        self.contrast.forget()
+        self.saliency.forget()
         super()._on_desk_opened(card)
         self.asked.hide()
         assert self.form is not None
@@ -83,7 +110,71 @@ class ConnectivityDock(ExploreDock):
         self.error.hide()
         self._again = lambda: self._on_matrices_opening(reading)
         work = partial(_read, reading, self.desk.renderer)
-        self.desk.run(Task("fnc", work, self.matrices.show_table))
+        self.desk.run(Task("fnc", work, self._on_table_read))
+
+    def _on_table_read(self, table: FncTable) -> None:
+        self.matrices.show_table(table)
+        self.contrast.prepare(len(table.participants))
+
+    # -- comparisons -----------------------------------------------------------
+
+    def _on_contrast_asked(self) -> None:
+        fnc, panel, table = (
+            self.matrices.fnc,
+            self.contrast,
+            self.matrices.source.table,
+        )
+        if fnc is None or self.form is None:
+            return
+        self.error.hide()
+        self._again = self._on_contrast_asked
+        everybody = () if table is None else tuple(map(table.of, table.participants))
+        people = everybody if panel.whose.currentData() == EVERYBODY else (fnc,)
+        counts = panel.seeds.value(), panel.nulls.value()
+        against = panel.against.currentData()
+        request = self.form.request()
+        self.contrasts.compare(request, people, against, everybody, counts)
+
+    def _on_contrasts_told(self, made: Contrasted, judged: Judged) -> None:
+        self._last = "Comparison"
+        self.contrast.tell(made.compared.sentence(), judged.told())
+
+    # -- saliency --------------------------------------------------------------
+
+    def _on_saliency_asked(self) -> None:
+        fnc, panel = self.matrices.fnc, self.saliency
+        if fnc is None or self.form is None:
+            return
+        self.error.hide()
+        self._again = self._on_saliency_asked
+        asked = Asked(
+            panel.method.currentData(),
+            panel.region.currentData(),
+            panel.seeds.value(),
+            panel.points.value(),
+            panel.check.isChecked(),
+        )
+        known = self.matrices.components
+        self.salient.find(self.form.request(), fnc, known, asked)
+
+    def _on_saliency_clicked(self, block: int, region: int) -> None:
+        self.saliency.blocks.mark([(block, region)])
+        self.salient.show_block(block, region)
+
+    def _on_salient_told(self, found: Found) -> None:
+        self._last = "Saliency"
+        test = found.sanity
+        told = "Not tested with randomised weights." if test is None else test.told()
+        good = test is not None and test.passed
+        self.saliency.forget()
+        self.saliency.tell(words_of(found), told, good)
+        if found.asked.method == BLOCKS:
+            self.saliency.show_blocks(found.value.heat())
+        elif found.asked.method == GRADIENTS:
+            known = self.matrices.components
+            self.saliency.show_matrix(self.salient.matrix_of(found, known))
+
+    # -- requests --------------------------------------------------------------
 
     def _begun(self, request: Request) -> Request:
         """`request` of the connectivity that the matrix shows."""
@@ -124,7 +215,8 @@ class ConnectivityDock(ExploreDock):
 
     def _on_theme_changed(self, event: Any = None) -> None:
         super()._on_theme_changed(event)
-        self.matrices.set_colours(colours_of(self._viewer))
+        for part in (self.matrices, self.contrast, self.saliency):
+            part.set_colours(colours_of(self._viewer))
 
 
 def _read(

@@ -38,8 +38,11 @@ ENDS = {
 
 def mixed(first: QColor, second: QColor, share: float) -> QColor:
     """`first`, going over to `second` as `share` goes from 0 to 1."""
-    pairs = zip(first.getRgb()[:3], second.getRgb()[:3], strict=True)
-    return QColor(*(round(a + share * (b - a)) for a, b in pairs))
+    return QColor.fromRgbF(
+        first.redF() + share * (second.redF() - first.redF()),
+        first.greenF() + share * (second.greenF() - first.greenF()),
+        first.blueF() + share * (second.blueF() - first.blueF()),
+    )
 
 
 class HeatMap(QWidget):

@@ -255,6 +255,143 @@ def test_maps_of_gray_matter_are_not_segmented(dock: ConnectivityDock) -> None:
     assert dock.asked.isHidden()
 
 
+# -- comparisons -------------------------------------------------------------------
+
+
+def compare(qtbot: Any, dock: ConnectivityDock, whose: str, seeds: int = 2) -> None:
+    panel = dock.contrast
+    panel.whose.setCurrentIndex(panel.whose.findData(whose))
+    panel.against.setCurrentIndex(panel.against.findData("mean"))
+    panel.seeds.setValue(seeds)
+    panel.nulls.setValue(1)
+    panel.begin.click()
+
+
+def test_a_comparison_sharpens_and_is_tabled_and_written(
+    qtbot: Any, dock: ConnectivityDock, table_file: Path, tmp_path: Path
+) -> None:
+    load(qtbot, dock, table_file)
+    assert_settled(qtbot, dock)
+    seen: list[int] = []
+    dock.contrasts.sharpened.connect(lambda done, _: seen.append(done))
+    compare(qtbot, dock, "everybody")
+    assert_settled(qtbot, dock)
+    made = dock.contrasts.made
+    assert made is not None
+    assert seen and seen == sorted(seen) and seen[-1] <= 6
+    assert made.compared.people == 3 and len(made.null) == 1
+    assert dock.contrast.words.text() == made.compared.sentence()
+    there = {layer.name: layer for layer in dock._viewer.layers}
+    assert {"A", "B", "A − B", "SD of A − B", "Effect of A − B"} <= there.keys()
+    np.testing.assert_array_equal(there["A − B"].data.T, made.compared.mean.data)
+    low, high = there["A − B"].contrast_limits
+    assert low == -high and there["A − B"].visible and not there["A"].visible
+    outline = there["Outline of A − B"]
+    np.testing.assert_array_equal(outline.data.T, made.beyond(1.0))
+    dock.contrast.threshold.setValue(0.2)
+    outline = dock._viewer.layers["Outline of A − B"]
+    np.testing.assert_array_equal(outline.data.T, made.beyond(0.2))
+    dock.contrast.table.click()
+    assert_settled(qtbot, dock)
+    assert dock.contrasts.panel is not None
+    table = dock.contrasts.panel.model.table
+    assert "p (FWE)" in table.heads and len(table.rows) > 60
+    dock.contrasts.write(tmp_path / "out" / "study.nii.gz")
+    assert_settled(qtbot, dock)
+    assert (tmp_path / "out" / "study_desc-synthetic_summary.json").is_file()
+
+
+def test_one_subject_has_no_p_value_on_screen(
+    qtbot: Any, dock: ConnectivityDock
+) -> None:
+    dock.matrices.source.pick("random")
+    assert_settled(qtbot, dock)
+    compare(qtbot, dock, "this connectivity", 1)
+    assert_settled(qtbot, dock)
+    assert "no p-values" in dock.contrast.words.text()
+    dock.contrast.table.click()
+    assert_settled(qtbot, dock)
+    assert dock.contrasts.panel is not None
+    heads = dock.contrasts.panel.model.table.heads
+    assert not any("p (" in head or head == "q" for head in heads)
+
+
+def test_a_stopped_comparison_leaves_its_map(
+    qtbot: Any, dock: ConnectivityDock
+) -> None:
+    dock.matrices.source.pick("random")
+    assert_settled(qtbot, dock)
+    compare(qtbot, dock, "this connectivity", 200)
+    qtbot.waitUntil(lambda: "A − B" in dock._viewer.layers, timeout=30_000)
+    dock.cancel()
+    assert_settled(qtbot, dock)
+    assert dock.contrasts.made is None
+    assert "A − B" in dock._viewer.layers
+    assert not dock.contrast.export.isEnabled()
+
+
+def test_without_another_subject_the_reason_is_told(
+    qtbot: Any, dock: ConnectivityDock
+) -> None:
+    panel = dock.contrast
+    panel.against.setCurrentIndex(panel.against.findData("another"))
+    panel.begin.click()
+    assert "no other subject" in dock.error.words.text()
+
+
+# -- saliency ----------------------------------------------------------------------
+
+
+def find_out(qtbot: Any, dock: ConnectivityDock, method: str) -> None:
+    panel = dock.saliency
+    panel.method.setCurrentIndex(panel.method.findData(method))
+    panel.begin.click()
+    settle(qtbot, dock)
+
+
+def test_a_click_on_a_block_shows_its_map(
+    qtbot: Any, dock: ConnectivityDock, table_file: Path
+) -> None:
+    load(qtbot, dock, table_file)
+    assert_settled(qtbot, dock)
+    find_out(qtbot, dock, "blocks")
+    assert dock.error.isHidden(), dock.error.words.text()
+    found = dock.salient.found
+    assert found is not None and found.sanity is not None
+    value = found.value
+    assert value.blocks == (("SC", "SC"), ("SC", "CB"), ("CB", "CB"))
+    assert f"Spearman {found.sanity.spearman:.2f}" in dock.saliency.sanity.text()
+    shown = dock.saliency.blocks
+    assert shown.heat is not None and shown.heat.rows[1] == "SC–CB"
+    shown.resize(300, 200)
+    shown.clicked.emit(1, 3)
+    layer = dock._viewer.layers["Saliency: SC–CB"]
+    np.testing.assert_array_equal(layer.data.T, value.maps[1])
+
+
+def test_gradients_tell_their_completeness(
+    qtbot: Any, dock: ConnectivityDock, table_file: Path
+) -> None:
+    load(qtbot, dock, table_file)
+    assert_settled(qtbot, dock)
+    dock.saliency.points.setValue(4)
+    dock.saliency.check.setChecked(False)
+    find_out(qtbot, dock, "gradients")
+    assert dock.error.isHidden(), dock.error.words.text()
+    found = dock.salient.found
+    assert found is not None
+    assert dock.saliency.words.text() == found.value.told()
+    assert "Not tested" in dock.saliency.sanity.text()
+    heat = dock.saliency.matrix.heat
+    assert heat is not None
+    np.testing.assert_array_equal(heat.values[0, 1:], found.value.vector[:4])
+
+
+def test_the_mean_itself_has_no_saliency(qtbot: Any, dock: ConnectivityDock) -> None:
+    find_out(qtbot, dock, "difference")
+    assert "Choose connectivity other than the mean" in dock.error.words.text()
+
+
 # -- the matrix --------------------------------------------------------------------
 
 KNOWN = tuple(Component(n, f"C{n}", "SC" if n < 3 else "CB") for n in range(1, 5))
@@ -315,6 +452,11 @@ def test_nothing_of_a_closed_dock_stays(
     load(qtbot, dock, table_file)
     dock.matrices.slider.setValue(0.5)
     settle(qtbot, dock)
+    compare(qtbot, dock, "everybody", 1)
+    settle(qtbot, dock)
+    dock.contrast.table.click()
+    settle(qtbot, dock)
+    find_out(qtbot, dock, "difference")
     gone = weakref.ref(dock)
     close_for_good(viewer, inside, dock)
     del dock, inside
