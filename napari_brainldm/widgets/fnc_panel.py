@@ -64,7 +64,7 @@ class FncPanel(QWidget):
         self.source, self.matrix = FncSource(), HeatMap("Connectivity", square=True)
         self.first, self.second = QComboBox(), QComboBox()
         self.slider = QDoubleSlider(Qt.Orientation.Horizontal)
-        self.factor, self.zero = QLabel(), QPushButton("Zero network")
+        self.factor, self.zero = QLabel(), QPushButton("Zero")
         self.others, self.reset = QComboBox(), QPushButton("Reset")
         self.words, self.warning = sentence_label("Edits"), sentence_label("Warning")
         self.matrix.excuse = "A GM-LDM checkpoint is needed."
@@ -203,6 +203,7 @@ class FncPanel(QWidget):
         law = self.source.law
         told = "" if fnc is None or law is None else strange(law, fnc)
         self.warning.setText(f"⚠ {told}" if told else "")
+        self.warning.setVisible(bool(told))
         if fnc is None:
             self.matrix.clear()
             return
@@ -222,10 +223,12 @@ class FncPanel(QWidget):
         named(self.matrix, "Connectivity", "")
         self.others.addItem(OTHERS)
         for box in (self.first, self.second, self.others):
-            box.setMinimumContentsLength(4)
+            box.setMinimumContentsLength(3)
             box.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
+        for button in (self.zero, self.reset):
+            button.setMinimumWidth(0)
         self.slider.setRange(-FARTHEST, FARTHEST)
         self.slider.setSingleStep(0.05)
         self.slider.setValue(1.0)
@@ -242,8 +245,11 @@ class FncPanel(QWidget):
         scale.addWidget(self.slider, 1)
         scale.addWidget(self.factor)
         edits = QHBoxLayout()
-        for part in (self.zero, self.others, self.reset):
-            edits.addWidget(part, 1)
+        edits.addWidget(self.zero, 2)
+        edits.addWidget(self.others, 3)
+        edits.addWidget(self.reset, 2)
+        for line in (pair, scale, edits):
+            line.setSpacing(4)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.source)

@@ -119,6 +119,7 @@ class FncSource(QWidget):
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         line = QHBoxLayout()
+        line.setSpacing(4)
         line.addWidget(self.picker, 1)
         line.addWidget(self.file)
         layout = QVBoxLayout(self)

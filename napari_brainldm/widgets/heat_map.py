@@ -23,8 +23,8 @@ from napari_brainldm.widgets.looks import DARK, LIGHT, Colours
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BAND, SCALE, GAP = 30, 30, 4
-"""Pixels: the names of groups, the scale of colours below, and between them."""
+BAND, HEAD, SCALE, GAP = 24, 16, 30, 4
+"""Pixels: names of groups beside and above, the scale of colours, and between them."""
 
 LEAST_ROW = 11
 """Pixels of a row whose name is written beside it."""
@@ -75,8 +75,8 @@ class HeatMap(QWidget):
     def sizeHint(self) -> QSize:
         """A square, or every row's name."""
         if self._square or self.heat is None:
-            return QSize(270, 270)
-        return QSize(270, len(self.heat.rows) * LEAST_ROW + BAND + SCALE + 2 * GAP)
+            return QSize(270, 300)
+        return QSize(270, len(self.heat.rows) * LEAST_ROW + HEAD + SCALE + GAP)
 
     def show_heat(self, heat: Heat) -> None:
         """Show other numbers."""
@@ -158,11 +158,11 @@ class HeatMap(QWidget):
     def _area(self) -> QRectF:
         left = BAND + self._names
         wide = max(self.width() - left - GAP, 1)
-        high = max(self.height() - BAND - SCALE - GAP, 1)
+        high = max(self.height() - HEAD - SCALE - GAP, 1)
         if self._square:
             edge = min(wide, high)
-            return QRectF(left + (wide - edge) / 2, BAND, edge, edge)
-        return QRectF(left, BAND, wide, high)
+            return QRectF(left + (wide - edge) / 2, HEAD, edge, edge)
+        return QRectF(left, HEAD, wide, high)
 
     def _box(self, top: int, bottom: int, left: int, right: int) -> QRectF:
         """Where rows `top` to `bottom` of columns `left` to `right` lie."""
@@ -176,7 +176,7 @@ class HeatMap(QWidget):
         assert self.heat is not None
         area, (rows, columns) = self._area(), self.heat.values.shape
         text, line = QColor(self.colours.text), QColor(self.colours.faint)
-        line.setAlphaF(0.6)
+        line.setAlphaF(0.4)
         centre = Qt.AlignmentFlag.AlignCenter
         for name, start, stop in runs(self.heat.column_groups):
             box = self._box(0, rows, start, stop)
