@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -94,7 +94,7 @@ class RegionMean:
         self._card, self._device = checkpoint.card, device
         self._gain, self._mean = checkpoint.card.fnc.gain, checkpoint.fnc_law().mean
         self._network = checkpoint.denoiser().to(device).requires_grad_(False)
-        decoder = checkpoint.autoencoder().to(device)
+        decoder: Any = checkpoint.autoencoder().to(device)
         self._decoder = decoder.requires_grad_(False)
         self._centre = checkpoint.latent_mean().to(device)
         self._mask = torch.from_numpy(mask).to(device)
