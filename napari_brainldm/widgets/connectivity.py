@@ -71,6 +71,7 @@ class ConnectivityDock(ExploreDock):
         self.contrast.writing.connect(self.contrasts.write)
         self.contrasts.sharpened.connect(self.contrast.tell_progress)
         self.contrasts.told.connect(self._on_contrasts_told)
+        self.contrasts.tabled.connect(self._on_contrasts_tabled)
         self.saliency.asked.connect(self._on_saliency_asked)
         self.saliency.clicked.connect(self._on_saliency_clicked)
         self.salient.ready.connect(self.saliency.prepare)
@@ -138,6 +139,9 @@ class ConnectivityDock(ExploreDock):
     def _on_contrasts_told(self, made: Contrasted, judged: Judged) -> None:
         self._last = "Comparison"
         self.contrast.tell(made.compared.sentence(), judged.told())
+
+    def _on_contrasts_tabled(self, atlas: str) -> None:
+        self._last = f"Regions of {atlas}"
 
     # -- saliency --------------------------------------------------------------
 

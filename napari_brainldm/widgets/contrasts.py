@@ -64,6 +64,7 @@ class Contrasts(QObject):
 
     sharpened = Signal(int, int)  # pairs done, of how many
     told = Signal(object, object)  # Contrasted, Judged
+    tabled = Signal(str)  # name of the atlas
     failed = Signal(str)
 
     def __init__(self, viewer: Any, desk: Desk) -> None:
@@ -190,6 +191,7 @@ class Contrasts(QObject):
         self._atlases[chosen], table = told
         if self.panel is not None and self.panel.chosen == chosen:
             self.panel.show_table(table)
+        self.tabled.emit(self._atlases[chosen].name)
 
 
 def _contrasted(

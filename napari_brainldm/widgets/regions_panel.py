@@ -239,9 +239,11 @@ def download_agreed(parent: QWidget, source: Source) -> bool:
 
 
 def number_text(value: float | None) -> str:
-    """Three digits or so of `value`; a dash for None, a word for without bound."""
+    """Three digits or so of `value`; a dash for None, "new" for without bound."""
     if value is None:
         return "–"
+    if isinstance(value, int):  # a count
+        return str(value)
     if math.isinf(value):
         return "new"
     digits = 0 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3

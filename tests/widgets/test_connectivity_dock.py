@@ -296,6 +296,9 @@ def test_a_comparison_sharpens_and_is_tabled_and_written(
     assert dock.contrasts.panel is not None
     table = dock.contrasts.panel.model.table
     assert "p (FWE)" in table.heads and len(table.rows) > 60
+    model, voxels = dock.contrasts.panel.model, table.heads.index("voxels")
+    assert model.data(model.index(0, voxels)) == str(table.contrasts[0].n_vox)
+    assert dock.status.words.text().startswith("Regions of Desikan")
     dock.contrasts.write(tmp_path / "out" / "study.nii.gz")
     assert_settled(qtbot, dock)
     assert (tmp_path / "out" / "study_desc-synthetic_summary.json").is_file()
