@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.fnc_contrast import Contrasted
     from napari_brainldm.engine.request import Request
 
+WIDTH = 320
+"""Pixels: room for the names of regions and methods beside the scroll bar."""
+
 PINNED = "Compare with a pinned picture"
 
 
@@ -51,6 +54,7 @@ class ConnectivityDock(ExploreDock):
     def _lay_out(self) -> None:
         super()._lay_out()
         self.place.insertWidget(0, self.matrices)
+        self.area.setMinimumWidth(WIDTH)
 
     def _sections(self) -> dict[str, QWidget]:
         kept = super()._sections()

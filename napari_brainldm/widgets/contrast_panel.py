@@ -134,6 +134,7 @@ class ContrastPanel(QWidget):
         form.addRow("Outline from", self.threshold)
         buttons = QHBoxLayout()
         for button in (self.begin, self.table, self.export):
+            button.setMinimumWidth(0)
             buttons.addWidget(button, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
