@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from napari_brainldm.engine.contrast import Running, counted, seeds_from
 from napari_brainldm.engine.inference import dz, hedges
-from napari_brainldm.engine.request import Derived, EngineError, Request
-from napari_brainldm.engine.volume import Volume
+from napari_brainldm.engine.request import Derived, EngineError, Request, scans_of
+from napari_brainldm.engine.volume import Array, Volume
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.renderer import Progress, Renderer
-    from napari_brainldm.engine.volume import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +47,11 @@ class Compared:
         Of each person.
     record
         How all of it came to be.
+    floor
+        (i, j, k), SD over seeds of the first pictures of one person, mean over people:
+        what another seed alone changes. None where it was not kept.
+    halves
+        Mean differences of every other seed, (i, j, k) each; None for one seed.
     """
 
     first: Volume
@@ -56,6 +60,8 @@ class Compared:
     seed_sd: NDArray[np.float32]
     seeds: int
     record: Derived
+    floor: Array | None = None
+    halves: tuple[Array, Array] | None = None
 
     @property
     def people(self) -> int:
@@ -119,7 +125,8 @@ def compare(
     pairs = [_seeded(pair, seeds) for pair in people]
     affine, total = renderer.card.grid.matrix, len(people) * seeds
     means = Running(), Running(), Running()
-    each = [Running() for _ in people]
+    each, own = [Running() for _ in people], [Running() for _ in people]
+    halves = Running(), Running()
     for done, (seed, person) in enumerate(np.ndindex(seeds, len(people))):
         pictures: list[Array] = []
         for half, request in enumerate(pairs[person][seed]):
@@ -131,6 +138,8 @@ def compare(
         for mean, data in zip(means, (*pictures, change), strict=True):
             mean.add(data)
         each[person].add(change)
+        own[person].add(pictures[0])
+        halves[seed % 2].add(change)
         yield Sharpened(Volume(means[2].mean(), affine), done + 1, total)
     asked = [renderer.resolve(one) for pair in pairs for both in pair for one in both]
     return Compared(
@@ -140,12 +149,19 @@ def compare(
         np.stack([one.sd() for one in each]),
         seeds,
         Derived("paired contrast", (("seeds", float(seeds)),), tuple(asked)),
+        np.mean([one.sd() for one in own], axis=0),
+        (halves[0].mean(), halves[1].mean()) if seeds > 1 else None,
     )
 
 
 def _seeded(pair: tuple[Request, Request], seeds: int) -> list[tuple[Request, Request]]:
     first, second = pair
-    asked = seeds_from(first, max(seeds, 2))[:seeds]  # it must start from noise
+    if scans_of(first.origin):
+        raise EngineError(
+            "A request of the comparison starts from a scan, whose noise is its own. "
+            "Compare pictures that start from a seed."
+        )
+    asked = seeds_from(first, max(seeds, 2))[:seeds]
     return [(one, replace(second, origin=one.origin)) for one in asked]
 
 

@@ -134,5 +134,18 @@ def random(law: FncLaw, seed: int) -> Fnc:
     return Fnc(np.asarray(vector, np.float32), f"random {seed}")
 
 
+def strange(law: FncLaw, fnc: Fnc) -> str:
+    """A sentence if `fnc` is longer or shorter than anybody's; else empty."""
+    own = float(np.linalg.norm(fnc.vector))
+    low, high = (float(end) for end in law.norms)
+    if low <= own <= high:
+        return ""
+    side = "weaker" if own < low else "stronger"
+    return (
+        f"{side.capitalize()} than any connectivity of the training set (length "
+        f"{own:.3g}; {low:.3g} to {high:.3g} there): the model has not seen such."
+    )
+
+
 def _mean(vectors: Vector) -> Vector:
     return np.asarray(vectors.mean(0, dtype=np.float64), np.float32)

@@ -33,12 +33,13 @@ class Row:
         As in the first column.
     values
         The other columns, in the order of the heads; None where there is nothing.
+        Words are shown as they are.
     centre
         (x, y, z) in mm, MNI, within the region; None if no voxel is mostly its own.
     """
 
     name: str
-    values: tuple[float | None, ...]
+    values: tuple[float | str | None, ...]
     centre: tuple[float, float, float] | None
 
 
@@ -55,10 +56,14 @@ class Table:
         lines = [[*self.heads, "x_mm", "y_mm", "z_mm"]]
         for row in self.rows:
             values = [*row.values, *(row.centre or (None,) * 3)]
-            lines.append(
-                [row.name, *("n/a" if v is None else f"{v:.6g}" for v in values)]
-            )
+            lines.append([row.name, *map(_cell, values)])
         return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def _cell(value: float | str | None) -> str:
+    if value is None:
+        return "n/a"
+    return value if isinstance(value, str) else f"{value:.6g}"
 
 
 def of_structures(found: Findings, reference: Findings | None) -> Table:

@@ -15,6 +15,7 @@ MARK = "RESOURCES.md"
 
 SEGMENTER = "segmenter.safetensors"
 BRAIN_LDM, LDAE = "brain_ldm_demo.safetensors", "ldae_demo.safetensors"
+GM_LDM = "gm_ldm_demo.safetensors"
 
 
 def resource(name: str) -> Path:
@@ -44,6 +45,17 @@ def bundled_ldae() -> Path:
 def bundled_for_scans() -> Path:
     """The demo checkpoint for a scan: the LDAE, in a tree in which it is made."""
     return models_at_hand()[-1] if models_at_hand() else bundled_checkpoint()
+
+
+def bundled_gm_ldm() -> Path:
+    """The demo GM-LDM that comes with the package, in a tree in which it is made."""
+    found = _found(GM_LDM)
+    if found is None:
+        raise EngineError(
+            "No GM-LDM checkpoint comes with this version, and this dock needs one. "
+            "Press Open… and choose one; python -m trainer train gmldm makes it."
+        )
+    return found
 
 
 def models_at_hand() -> list[Path]:

@@ -23,7 +23,13 @@ from napari_brainldm.widgets import layers, overlays
 from napari_brainldm.widgets.job import Job, Step, Task, Tick
 from napari_brainldm.widgets.preferences import Preferences, preferences, refused
 
-TITLES = {"import": "An import", "sweep": "A sweep", "seeds": "The spread over seeds"}
+TITLES = {
+    "import": "An import",
+    "sweep": "A sweep",
+    "seeds": "The spread over seeds",
+    "contrast": "A comparison",
+    "saliency": "A saliency map",
+}
 """Work in the background, as sentences name it."""
 
 
@@ -116,7 +122,12 @@ class Desk(QObject):
 
     @property
     def segmenter(self) -> Segmenter | Path | None:
-        """What measures pictures: loaded, or its file; None when there is none."""
+        """What measures pictures: loaded, or its file; None when there is none.
+
+        None for maps of gray matter too: it knows heads, and would find nonsense.
+        """
+        if self.renderer is not None and self.renderer.card.fnc is not None:
+            return None
         return self._segmenter or self._segmenter_file
 
     def keep(self, segmenter: Segmenter | None) -> None:

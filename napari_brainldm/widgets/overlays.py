@@ -199,6 +199,16 @@ def show_map(viewer: Any, layer: Any, name: str, picture: Volume, kind: str) -> 
     return viewer.add_image(data, **keywords | looks)
 
 
+def show_outline(viewer: Any, name: str, mask: Volume) -> Any:
+    """Show the edge of a mask over everything, not to be edited; returns its layer."""
+    data, place = placed(mask)
+    colours = DirectLabelColormap(color_dict={None: "transparent", 1: "#ffd54a"})
+    keywords = {"name": name, "opacity": 1.0, "colormap": colours}
+    layer = viewer.add_labels(data.astype(np.uint8), **keywords | place)
+    layer.contour = 1
+    return locked(layer)
+
+
 def _limits_of(data: Array, kind: str) -> tuple[float, float]:
     if kind == "picture":
         return LIMITS

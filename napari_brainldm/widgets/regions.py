@@ -122,10 +122,15 @@ class Regions(QObject):
 
 def _load(chosen: object, grid: Any) -> Generator[Step, None, Atlas]:
     yield Tick("atlas", 0, 1)
+    return load_atlas(chosen).on(grid)
+
+
+def load_atlas(chosen: object) -> Atlas:
+    """The atlas that `RegionsPanel.wanted` asks for, on its own grid."""
     if chosen == BUNDLED:
-        return bundled().on(grid)
+        return bundled()
     if chosen in SOURCES:
-        return fetch(SOURCES[str(chosen)]).on(grid)
+        return fetch(SOURCES[str(chosen)])
     assert isinstance(chosen, tuple)
     picture, names = (Path(path) for path in chosen)
-    return read_atlas(picture, names).on(grid)
+    return read_atlas(picture, names)

@@ -85,6 +85,11 @@ class RegionModel(QAbstractTableModel):
 class RegionsPanel(QWidget):
     """Which regions, a search box, the table, and its export.
 
+    Parameters
+    ----------
+    of_structures
+        Whether structures of the picture can be chosen, beside atlases.
+
     Signals
     -------
     wanted
@@ -98,13 +103,13 @@ class RegionsPanel(QWidget):
     gone_to = Signal(tuple)
     failed = Signal(str)
 
-    def __init__(self) -> None:
+    def __init__(self, of_structures: bool = True) -> None:
         super().__init__()
         self.source, self.search = QComboBox(), QLineEdit()
         self.export, self.words = QPushButton("Export TSV…"), sentence_label("Table")
         self.model, self.sorted = RegionModel(), QSortFilterProxyModel(self)
         self.view = QTableView()
-        self._chosen: object = STRUCTURES
+        self._chosen: object = STRUCTURES if of_structures else BUNDLED
         self._agreed: set[Source] = set()
         self._set_up()
         self._lay_out()
@@ -186,7 +191,8 @@ class RegionsPanel(QWidget):
             self.failed.emit(str(error))
 
     def _set_up(self) -> None:
-        self.source.addItem("Structures of the picture", STRUCTURES)
+        if self._chosen == STRUCTURES:
+            self.source.addItem("Structures of the picture", STRUCTURES)
         self.source.addItem("Desikan-Killiany atlas", BUNDLED)
         for key, source in SOURCES.items():
             self.source.addItem(f"{source.title} (download)…", key)
@@ -233,9 +239,11 @@ def download_agreed(parent: QWidget, source: Source) -> bool:
 
 
 def number_text(value: float | None) -> str:
-    """Three digits or so of `value`; a dash for None, a word for without bound."""
+    """Three digits or so of `value`; a dash for None, "new" for without bound."""
     if value is None:
         return "–"
+    if isinstance(value, int):  # a count
+        return str(value)
     if math.isinf(value):
         return "new"
     digits = 0 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3

@@ -39,6 +39,13 @@ STAGES = {
     "understand": "Looking at the weights",
     "recognise": "Comparing with the published files",
     "import": "Writing MB",
+    "fnc": "Reading",
+    "pair": "Pairs",
+    "null": "Pairs of the null",
+    "table": "Regions",
+    "block": "Blocks",
+    "gradient": "Gradients",
+    "randomised": "With randomised weights",
 }
 TASKS = {
     "load": "Checkpoint",
@@ -53,6 +60,9 @@ TASKS = {
     "encode": "Scan",
     "visits": "Visits",
     "predict": "Prediction",
+    "fnc": "Connectivity",
+    "contrast": "Comparison",
+    "saliency": "Saliency",
 }
 
 

@@ -1,0 +1,207 @@
+"""Contrasts of connectivity: which pictures are compared, and with which null.
+
+Connectivity against random vectors alone would only show that what lies off the data
+changes a picture, so the random one is matched, and others are offered beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_brainldm.engine.compared import Compared, Sharpened, compare
+from napari_brainldm.engine.contrast import FLOOR, counted
+from napari_brainldm.engine.fnc_edit import random
+from napari_brainldm.engine.request import (
+    Conditions,
+    EngineError,
+    Request,
+    Seed,
+    drawn_from,
+)
+from napari_brainldm.engine.volume import Array, Volume
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.fnc import Fnc
+    from napari_brainldm.engine.renderer import Progress, Renderer
+
+RANDOM, ANOTHER, NONE, MEAN = "random", "another", "none", "mean"
+AGAINST = {
+    RANDOM: "random connectivity, matched in mean, covariance and norm",
+    ANOTHER: "another subject's connectivity",
+    NONE: "no condition at all",
+    MEAN: "the mean connectivity of the training set",
+}
+"""What people can be compared with, in words."""
+
+NULL_DRAWS = 1_000_000
+"""Where the seeds of the null's random connectivity begin: far from all others."""
+
+SHOWN = 0.05
+"""A probability of gray matter below which a voxel shows nothing."""
+
+Pairs = tuple[tuple[Request, Request], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Contrasted:
+    """A contrast, and what it is judged by.
+
+    Attributes
+    ----------
+    compared
+        The pairs of people.
+    against
+        A key of AGAINST.
+    null
+        (M, i, j, k), differences of two random vectors under the same noise; M may
+        be 0.
+    error
+        (i, j, k): how far the autoencoder alone is off at the mean first picture.
+    """
+
+    compared: Compared
+    against: str
+    null: NDArray[np.float32]
+    error: Array
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Where either mean picture shows gray matter: bool (i, j, k)."""
+        either = np.maximum(self.compared.first.data, self.compared.second.data)
+        return np.asarray(either > SHOWN)
+
+    @property
+    def spread(self) -> Volume:
+        """SD over people; of one alone, over seeds."""
+        if self.compared.people > 1:
+            return self.compared.sd
+        return Volume(self.compared.seed_sd[0], self.compared.first.affine)
+
+    @property
+    def effect(self) -> Volume:
+        """Hedges' g over people; of one alone, mean over SD of the seeds."""
+        if self.compared.people > 1:
+            return self.compared.effect
+        mean, sd = self.compared.mean.data, self.compared.seed_sd[0]
+        found = np.divide(mean, sd, out=np.zeros_like(mean), where=sd > FLOOR)
+        return Volume(found, self.compared.first.affine)
+
+    def beyond(self, threshold: float) -> NDArray[np.bool_]:
+        """Voxels (i, j, k) of the mask whose effect is at least `threshold`."""
+        large = np.abs(self.effect.data) >= threshold
+        return np.asarray(large & self.mask & (np.abs(self.compared.mean.data) > FLOOR))
+
+    def percentile(self) -> Volume | None:
+        """Share in % of the null below the absolute difference; None without one."""
+        if not len(self.null):
+            return None
+        below = np.abs(self.null) < np.abs(self.compared.mean.data)
+        share = 100 * below.mean(0, dtype=np.float32)
+        return Volume(share, self.compared.first.affine)
+
+
+def pairs_against(
+    renderer: Renderer,
+    request: Request,
+    people: Sequence[Fnc],
+    against: str,
+    others: Sequence[Fnc] = (),
+) -> Pairs:
+    """`request` of each of `people`, and of what that person is compared with.
+
+    Parameters
+    ----------
+    people
+        Whose connectivity the first of each pair has.
+    against
+        A key of AGAINST.
+    others
+        Of whom "another subject" is taken for one person alone; several people are
+        each compared with the next.
+
+    Raises
+    ------
+    EngineError
+        If there is no other person, or the model cannot go without a condition.
+    """
+    first = [_of(renderer, request, fnc) for fnc in people]
+    if against == NONE:
+        _check_droppable(renderer)
+        second = [replace(one, guidance=0.0) for one in first]
+    else:
+        vectors = _second(renderer, people, against, others)
+        second = [_of(renderer, request, fnc) for fnc in vectors]
+    return tuple(zip(first, second, strict=True))
+
+
+def _second(
+    renderer: Renderer, people: Sequence[Fnc], against: str, others: Sequence[Fnc]
+) -> list[Fnc]:
+    known = renderer.fnc
+    if against == MEAN:
+        return [known.of(known.mean)] * len(people)
+    if against == RANDOM:
+        law = renderer.checkpoint.fnc_law()
+        return [random(law, number) for number in range(1, len(people) + 1)]
+    if len(people) > 1:
+        return [*people[1:], people[0]]
+    different = [fnc for fnc in others if fnc.digest != people[0].digest]
+    if not different:
+        raise EngineError(
+            "There is no other subject to compare with. Load a table of connectivity "
+            "that holds somebody else."
+        )
+    return different[:1]
+
+
+def _of(renderer: Renderer, request: Request, fnc: Fnc) -> Request:
+    digest = renderer.fnc.admit(fnc)
+    return replace(request, conditions=Conditions(request.conditions.values, digest))
+
+
+def _check_droppable(renderer: Renderer) -> None:
+    spec = renderer.card.denoiser
+    if spec is None or not spec.droppable:
+        raise EngineError(
+            f"{renderer.card.name} was trained without dropped conditions, so it makes "
+            "no picture without connectivity. Compare with the mean instead."
+        )
+
+
+def contrasted(
+    renderer: Renderer, pairs: Pairs, against: str, seeds: int, nulls: int
+) -> Generator[Progress | Sharpened, None, Contrasted]:
+    """Compare every pair under `seeds` seeds, then `nulls` pairs of random vectors.
+
+    The mean so far is yielded after every pair; whoever drives may stop.
+    """
+    compared = yield from compare(renderer, pairs, seeds)
+    parameters = (*compared.record.parameters, ("against", AGAINST[against]))
+    named = replace(compared.record, parameters=parameters)
+    compared = replace(compared, record=named)
+    null = yield from _null(renderer, pairs[0][0], nulls)
+    rebuilt = renderer.rebuild(compared.first.data)
+    error = np.abs(rebuilt - compared.first.data)
+    return Contrasted(compared, against, null, error)
+
+
+def _null(
+    renderer: Renderer, request: Request, count: int
+) -> Generator[Progress, None, NDArray[np.float32]]:
+    """Differences (M, i, j, k) of pairs that differ in nothing that matters."""
+    law = renderer.checkpoint.fnc_law()
+    first = drawn_from(request.origin) or 0
+    found = np.zeros((count, *renderer.card.grid.shape), np.float32)
+    for number in range(count):
+        seeded = replace(request, origin=Seed(first + number))
+        for half, sign in enumerate((1, -1)):
+            fnc = random(law, NULL_DRAWS + 2 * number + half)
+            steps = renderer.render(_of(renderer, seeded, fnc))
+            picture = yield from counted(steps, 2 * number + half, 2 * count)
+            found[number] += sign * picture.data
+    return found

@@ -1,0 +1,144 @@
+"""What the connectivity is compared with, under how many seeds, and what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_brainldm.engine.fnc_contrast import AGAINST
+from napari_brainldm.widgets.looks import Colours, named, sentence_label, set_style
+
+SHOWN, EVERYBODY = "this connectivity", "everybody"
+TITLES = {
+    "random": "Random, matched",
+    "another": "Another subject",
+    "none": "No condition",
+    "mean": "Mean of the training set",
+}
+EFFECT = 1.0
+"""Threshold of the outline, at first: an SD of the pairs."""
+
+
+class ContrastPanel(QWidget):
+    """Asks for a comparison, its outline, its table and its files."""
+
+    asked = Signal()
+    outlined = Signal(float)  # threshold of the effect
+    tabled = Signal()
+    writing = Signal(object)  # Path: what all files begin with
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whose, self.against = QComboBox(), QComboBox()
+        self.seeds, self.nulls = QSpinBox(), QSpinBox()
+        self.threshold = QDoubleSpinBox()
+        self.begin, self.table = QPushButton("Compare"), QPushButton("Regions…")
+        self.export = QPushButton("Export…")
+        self.words, self.flags = sentence_label("Comparison"), sentence_label("Flags")
+        self._set_up()
+        self._lay_out()
+        self.begin.clicked.connect(self.asked)
+        self.threshold.valueChanged.connect(self.outlined)
+        self.table.clicked.connect(self.tabled)
+        self.export.clicked.connect(self.ask)
+        self.forget()
+
+    def prepare(self, people: int) -> None:
+        """Offer everybody, when several people are loaded."""
+        self.whose.clear()
+        self.whose.addItem("This connectivity", SHOWN)
+        if people > 1:
+            self.whose.addItem(f"All {people} subjects of the table", EVERYBODY)
+
+    def forget(self) -> None:
+        """Nothing is compared."""
+        self.words.setText("Both of a pair start from the same noise.")
+        self.flags.setText("")
+        self._allow(False)
+
+    def tell_progress(self, done: int, total: int) -> None:
+        """How many pairs the map on screen is of."""
+        self.words.setText(f"Mean of {done} of {total} pairs; Cancel keeps this map.")
+        self.flags.setText("")
+        self._allow(False)
+
+    def tell(self, sentence: str, flags: str) -> None:
+        """What may be inferred, and what to mind."""
+        self.words.setText(sentence)
+        self.flags.setText(f"⚠ {flags}" if flags else "")
+        self._allow(True)
+
+    def set_colours(self, colours: Colours) -> None:
+        """Follow the theme."""
+        set_style(self.flags, f"color: {colours.warning};")
+
+    def ask(self) -> None:
+        """Ask what the files are to be called."""
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Export the comparison", "contrast.nii.gz", "NIfTI (*.nii.gz)"
+        )
+        if name:
+            self.writing.emit(Path(name))
+
+    def _allow(self, there: bool) -> None:
+        for part in (self.threshold, self.table, self.export):
+            part.setEnabled(there)
+
+    def _set_up(self) -> None:
+        for key, words in AGAINST.items():
+            self.against.addItem(TITLES[key], key)
+            self.against.setItemData(self.against.count() - 1, words, 3)  # tooltip
+        self.seeds.setRange(1, 256)
+        self.seeds.setValue(8)
+        self.nulls.setRange(0, 256)
+        self.nulls.setValue(8)
+        self.nulls.setSpecialValueText("None")
+        self.threshold.setRange(0.0, 20.0)
+        self.threshold.setSingleStep(0.1)
+        self.threshold.setValue(EFFECT)
+        self.threshold.setSpecialValueText("None")
+        named(self.whose, "Of", "Whose connectivity is A: one subject, or all")
+        named(self.against, "Against", "What B is; A and B share their noise")
+        named(self.seeds, "Seeds", "Pictures of each subject; they are no sample")
+        tip = "Pairs of random vectors, which tell what differs anyhow"
+        named(self.nulls, "Null pairs", tip)
+        tip = "Outline where the effect is this large: g, or mean / SD for one subject"
+        named(self.threshold, "Outline from", tip)
+        named(self.begin, "Compare", "Render all pairs in the background")
+        named(self.table, "Regions", "The table of an atlas, below the picture")
+        named(self.export, "Export", "Write all maps, the region table and a summary")
+        for box in (self.whose, self.against):
+            box.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("A", self.whose)
+        form.addRow("B", self.against)
+        form.addRow("Seeds", self.seeds)
+        form.addRow("Null pairs", self.nulls)
+        form.addRow("Outline from", self.threshold)
+        buttons = QHBoxLayout()
+        for button in (self.begin, self.table, self.export):
+            button.setMinimumWidth(0)
+            buttons.addWidget(button, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        layout.addLayout(buttons)
+        layout.addWidget(self.words)
+        layout.addWidget(self.flags)

@@ -1,0 +1,225 @@
+"""Asks the desk for saliency maps of the connectivity, and shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_brainldm.engine.atlas import Atlas, bundled, nearest_centre
+from napari_brainldm.engine.attribution import (
+    Attributed,
+    RegionMean,
+    integrated_gradients,
+)
+from napari_brainldm.engine.compared import Sharpened
+from napari_brainldm.engine.fnc import Fnc
+from napari_brainldm.engine.heat import Heat, heat_of_fnc
+from napari_brainldm.engine.renderer import Renderer
+from napari_brainldm.engine.saliency import (
+    Occluded,
+    Sanity,
+    occluded,
+    paired_difference,
+    randomised,
+    sanity,
+)
+from napari_brainldm.engine.volume import Volume
+from napari_brainldm.widgets import layers, overlays
+from napari_brainldm.widgets.job import Step, Task, Tick
+from napari_brainldm.widgets.saliency_panel import BLOCKS, DIFFERENCE, GRADIENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from numpy.typing import NDArray
+
+    from napari_brainldm.engine.components import Components
+    from napari_brainldm.engine.request import Request
+    from napari_brainldm.widgets.desk import Desk
+
+NAME = "Saliency"
+WORDS = {
+    DIFFERENCE: "Picture minus that of the mean connectivity, same noise.",
+    BLOCKS: (
+        "What each block of networks adds, against the training mean. Click a cell to "
+        "see the map of its block, and its region."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be found out.
+
+    Attributes
+    ----------
+    method
+        A key of `saliency_panel.METHODS`.
+    region
+        Index in the atlas, for gradients.
+    check
+        Whether to do the same with randomised weights.
+    """
+
+    method: str
+    region: int
+    seeds: int
+    points: int
+    check: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What was found out, and how it stands the test; None without one."""
+
+    asked: Asked
+    fnc: Fnc
+    value: Any
+    sanity: Sanity | None
+
+
+class Saliency(QObject):
+    """Keeps the last saliency map and its layer.
+
+    Attributes
+    ----------
+    found
+        The last one; None without one.
+    atlas
+        Whose regions are told, on the grid of the model; None before it is read.
+    """
+
+    told = Signal(object)  # Found
+    ready = Signal(object)  # Atlas
+
+    def __init__(self, viewer: Any, desk: Desk) -> None:
+        super().__init__()
+        self._viewer, self._desk = viewer, desk
+        self.found: Found | None = None
+        self.atlas: Atlas | None = None
+        self._layer: Any = None
+        desk.opened.connect(self.forget)
+
+    def forget(self, *_: object) -> None:
+        """Nothing is known of the model in use; its grid is another."""
+        self.found = None
+        renderer = self._desk.renderer
+        if renderer is not None and renderer.card.fnc is not None:
+            self.atlas = bundled().on(renderer.card.grid)
+            self.ready.emit(self.atlas)
+
+    def find(
+        self, request: Request, fnc: Fnc, components: Components, asked: Asked
+    ) -> None:
+        """Find it out in the background."""
+        renderer = self._desk.renderer
+        if renderer is None or self.atlas is None:
+            return
+        one = partial(_map, request, fnc, components, self.atlas, asked)
+        work = partial(_found, renderer, fnc, asked, one)
+        self._desk.background(Task("saliency", work, self._on_found))
+
+    def show_block(self, block: int, region: int) -> None:
+        """Show the map of one block, and go to a region."""
+        if self.found is None or not isinstance(self.found.value, Occluded):
+            return
+        value: Occluded = self.found.value
+        first, second = value.blocks[block]
+        self._show(value.maps[block], f"{NAME}: {first}–{second}")
+        here = value.atlas.labels == value.atlas.regions[region].index
+        layers.go_to(self._viewer, nearest_centre(here, value.atlas.grid))
+
+    def matrix_of(self, found: Found, components: Components) -> Heat:
+        """Attributions as a matrix."""
+        assert isinstance(found.value, Attributed)
+        heat = heat_of_fnc(replace(found.fnc, vector=found.value.vector), components)
+        return replace(heat, unit="")
+
+    def close(self) -> None:
+        """Let go of viewer and layers; what is shown stays."""
+        self._viewer = self._layer = None
+
+    def _on_found(self, found: Found) -> None:
+        self.found = found
+        if found.asked.method == DIFFERENCE:
+            self._show(found.value, f"{NAME}: paired difference")
+        self.told.emit(found)
+
+    def _show(self, data: NDArray[Any], name: str) -> None:
+        assert self._desk.renderer is not None
+        picture = Volume(data, self._desk.renderer.card.grid.matrix)
+        self._layer = overlays.show_map(
+            self._viewer, self._layer, name, picture, "change"
+        )
+        self._layer.name = name
+
+
+def words_of(found: Found) -> str:
+    """What was found, in a sentence or two."""
+    if isinstance(found.value, Attributed):
+        return found.value.told()
+    return WORDS[found.asked.method]
+
+
+def _found(
+    renderer: Renderer,
+    fnc: Fnc,
+    asked: Asked,
+    one: Callable[[Renderer], Generator[Step, None, Any]],
+) -> Generator[Step, None, Found]:
+    value = yield from one(renderer)
+    if not asked.check:
+        return Found(asked, fnc, value, None)
+    yield Tick("randomised", 0, 1)
+    compute = renderer.compute
+    other = Renderer(randomised(renderer.checkpoint), compute.device, compute.precision)
+    again = yield from one(other)
+    return Found(asked, fnc, value, sanity(_numbers(value), _numbers(again)))
+
+
+def _map(
+    request: Request,
+    fnc: Fnc,
+    components: Components,
+    atlas: Atlas,
+    asked: Asked,
+    renderer: Renderer,
+) -> Generator[Step, None, Any]:
+    """One saliency map of whatever model `renderer` holds."""
+    renderer.fnc.admit(fnc)
+    if asked.method == GRADIENTS:
+        here, device = atlas.labels == asked.region, renderer.compute.device
+        region = RegionMean(renderer.checkpoint, here, device)
+        return (
+            yield from integrated_gradients(
+                region, request, fnc, asked.points, asked.seeds
+            )
+        )
+    if asked.method == BLOCKS:
+        return (
+            yield from occluded(renderer, request, fnc, components, atlas, asked.seeds)
+        )
+    return (yield from _plain(paired_difference(renderer, request, fnc, asked.seeds)))
+
+
+def _plain(steps: Generator[Any, None, Any]) -> Generator[Step, None, Any]:
+    """The same, the mean so far as one more step."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        if isinstance(step, Sharpened):
+            step = Tick("pair", step.done, step.total)
+        yield step
+
+
+def _numbers(value: Any) -> NDArray[Any]:
+    """What is compared of a map: its table, its attributions, or its voxels."""
+    if isinstance(value, Occluded):
+        return value.table
+    found: NDArray[Any] = value.vector if isinstance(value, Attributed) else value
+    return found
