@@ -110,20 +110,30 @@ def at_work(session: Session, answers: Callable[[Session, str], Any]) -> Iterato
 
 # -- kills -------------------------------------------------------------------------
 
+_LIFE, _LATE = 3, 0.004
+
 
 def _reader(folder: str, pipe: Connection) -> None:
-    """A reader that tells every trial it has confirmed, until it is killed."""
+    """A reader that tells every trial it has confirmed, until it is killed.
+
+    After each it waits to be asked for another: however fast the machine, and however
+    late the kill, the study does not end in one life.
+    """
     clock = Hurried()
     session = Session(Path(folder), "R01", Clock(time.time, clock))
     pipe.send("")
+    pipe.recv()
     for uid in at_work(session, lambda s, q: 1 + int(s.trial.uid[0], 16) % 6):  # type: ignore[union-attr]
         pipe.send(uid)
+        pipe.recv()
     pipe.send("done")
 
 
 def killed(folder: Path, kills: int, seed: int) -> dict[str, int]:
     """Kill a reader at random times, `kills` times; what the record then holds.
 
+    Each life answers up to `_LIFE` trials, and is killed up to `_LATE` seconds after
+    the last of them was asked for: in the middle of a trial, or of writing it.
     `lost` counts trials that were confirmed and are not in the record, `duplicated`
     answers to one trial, `void` those of blocks begun anew (none: gaps are short), and
     `worst` the trials that one kill cost at most.
@@ -136,7 +146,8 @@ def killed(folder: Path, kills: int, seed: int) -> dict[str, int]:
     worst = finished = 0
     for _ in range(kills):
         before = len(answered(path))
-        told = _one_life(context, folder, float(rng.uniform(0, 0.08)))
+        asked = int(rng.integers(1, _LIFE + 1))
+        told = _one_life(context, folder, asked, float(rng.uniform(0, _LATE)))
         confirmed += [uid for uid in told if uid not in ("", "done")]
         finished += "done" in told
         # the answer being written when the kill came may be there or not
@@ -159,21 +170,21 @@ def killed(folder: Path, kills: int, seed: int) -> dict[str, int]:
     }
 
 
-def _one_life(context: Any, folder: Path, seconds: float) -> list[str]:
-    ours, theirs = context.Pipe(duplex=False)
+def _one_life(context: Any, folder: Path, asked: int, seconds: float) -> list[str]:
+    ours, theirs = context.Pipe()
     process = context.Process(target=_reader, args=(str(folder), theirs))
     process.start()
     theirs.close()
     told: list[str] = []
     try:
-        told.append(ours.recv())  # it is at work
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and ours.poll(left):
-            told.append(ours.recv())
+        for _ in range(asked):
+            told.append(ours.recv())  # at work, or a trial was confirmed
+            ours.send("")
+        time.sleep(seconds)
         process.kill()
         while True:
             told.append(ours.recv())
-    except EOFError:
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         process.join()
     return told
 
