@@ -158,6 +158,18 @@ def compare(
     return lines
 
 
+def beside(lines: tuple[Line, ...], before: tuple[Line, ...]) -> tuple[Line, ...]:
+    """`lines` of a picture whose model asks for no volume, against those of another.
+
+    What was got in `before` stands where else stands what was asked. A model that asks
+    for a volume is not compared this way: the result is empty.
+    """
+    if any(line.asked is not None for line in lines):
+        return ()
+    got = {line.name: line.got for line in before}
+    return tuple(replace(line, asked=got.get(line.name)) for line in lines)
+
+
 def volumes_asked(card: Card, measured: Measured) -> dict[str, float]:
     """The volume conditions of `card` in ml, as they were measured."""
     lines = compare(card, card.complete(Conditions()), measured)

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_brainldm.engine.asked import beside
 from napari_brainldm.widgets.looks import (
     DARK,
     Colours,
@@ -28,14 +29,20 @@ from napari_brainldm.widgets.looks import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_brainldm.engine.asked import Line
+    from napari_brainldm.engine.asked import Findings, Line
 
 HEADS = ("ml", "asked", "got", "difference")
+BEFORE = ("ml", "reference", "now", "difference")
+"""Where the model asks for no volume, and a picture is pinned."""
+
+FOUND = ("ml", "", "now", "")
+"""Where it asks for none, and none is pinned."""
+
 WIDEST = ("", "8888", "8888", "−88.8", "−8.8 %")
 """Room kept in each column, so that the dock keeps its width when numbers change."""
 
 NONE = "–"
-TITLE = "Asked against got"
+TITLE, FOUND_TITLE = "Asked against got", "Measured volumes"
 
 
 def digits(*values: float | None) -> int:
@@ -64,16 +71,20 @@ def percent_text(line: Line) -> str:
     return signed(value, 1 if value is not None and abs(value) < 9.95 else 0, " %")
 
 
-def told(line: Line) -> str:
-    """A line of the table as words, for a screen reader."""
+def told(line: Line, asked: str = "asked") -> str:
+    """A line of the table as words, for a screen reader; `asked` is the column's."""
     behind = digits(line.asked, line.got)
     words = [f"{line.title}:"]
     if line.asked is not None:
-        words.append(f"asked {plain(line.asked, behind)} ml,")
+        words.append(f"{asked} {plain(line.asked, behind)} ml,")
     words.append(f"got {plain(line.got, behind)} ml")
     if line.percent is not None:
         words.append(f"({signed(line.difference, behind)} ml, {percent_text(line)})")
     return " ".join(words) + "."
+
+
+def _heads(lines: Sequence[Line]) -> tuple[str, ...]:
+    return HEADS if any(line.asked is not None for line in lines) else FOUND
 
 
 class LineLabels:
@@ -96,28 +107,26 @@ class LineLabels:
         """The labels to the right of the title."""
         return self.asked, self.got, self.difference, self.percent
 
-    def tell(self, line: Line) -> None:
-        """Show the numbers of `line`."""
+    def tell(self, line: Line, asked: str = "asked") -> None:
+        """Show the numbers of `line`; `asked` is the head of their first column."""
         behind = digits(line.asked, line.got)
         self.asked.setText("" if line.asked is None else plain(line.asked, behind))
         self.got.setText(plain(line.got, behind))
         self.difference.setText(signed(line.difference, behind))
         self.percent.setText(percent_text(line))
-        self._name(line)
+        for label in (self.title, *self.numbers):
+            label.setToolTip(line.note)
+            label.setAccessibleName(told(line, asked))
 
     def forget(self) -> None:
         """Show that nothing was measured."""
         self.tell(self._unknown)
 
-    def _name(self, line: Line) -> None:
-        for label in (self.title, *self.numbers):
-            label.setToolTip(line.note)
-            label.setAccessibleName(told(line))
-
 
 class AskedPanel(QFrame):
     """Volumes asked for, and volumes measured in the newest final picture.
 
+    Where the model asks for none: volumes of the pinned picture, and of this one.
     The numbers are those of one picture: dimmed while a newer one is made, gone when
     the picture shown was not measured.
     """
@@ -136,7 +145,6 @@ class AskedPanel(QFrame):
         self.structures = QCheckBox("Show structures")
         self.table = QWidget()
         self._grid = QGridLayout(self.table)
-        self.setAccessibleName(TITLE)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # for screen readers
         self.state.setAccessibleName("State of the measurement")
         tip = "Lay the structures found over the picture; hover for names and volumes"
@@ -155,6 +163,7 @@ class AskedPanel(QFrame):
         self._heads.clear()
         self._lines = {line.name: LineLabels(line) for line in lines}
         self._add_heads()
+        self._entitle(_heads(lines))
         for row, labels in enumerate(self._lines.values(), start=1):
             for column, label in enumerate((labels.title, *labels.numbers)):
                 self._grid.addWidget(label, row, column)
@@ -164,12 +173,20 @@ class AskedPanel(QFrame):
         for column, text in enumerate(WIDEST):
             self._grid.setColumnMinimumWidth(column, metrics.horizontalAdvance(text))
 
-    def tell(self, lines: Sequence[Line], method: str) -> None:
-        """Show what was measured in the picture that is shown."""
+    def tell(self, found: Findings, pinned: Findings | None = None) -> None:
+        """Show what was measured in the picture that is shown.
+
+        Where the model asks for no volume it is compared with the pinned picture.
+        """
+        compared = beside(found.lines, pinned.lines) if pinned else ()
+        lines = compared or found.lines
+        heads = BEFORE if compared else _heads(lines)
+        self._entitle(heads)
         for line in lines:
-            self._lines[line.name].tell(line)
-        self.setToolTip(f"Measured in the picture shown by {method}")
-        self._say("", " ".join(told(line) for line in lines), fresh=True)
+            self._lines[line.name].tell(line, heads[1])
+        self.setToolTip(f"Measured in the picture shown by {found.method}")
+        words = " ".join(told(line, heads[1]) for line in lines)
+        self._say("", words, fresh=True)
 
     def wait(self) -> None:
         """Show that a newer picture is on its way: the numbers are of an older one."""
@@ -227,9 +244,16 @@ class AskedPanel(QFrame):
         focus = f"AskedPanel:focus {{ border: 1px solid {self.colours.accent}; }}"
         set_style(self, f"AskedPanel {{ border: 1px solid transparent; }} {focus}")
 
+    def _entitle(self, heads: tuple[str, ...]) -> None:
+        for label, words in zip(self._heads, heads, strict=True):
+            label.setText(words)
+        title = TITLE if heads is HEADS else FOUND_TITLE
+        self.title.setText(title)
+        self.setAccessibleName(title)
+
     def _add_heads(self) -> None:
-        for column, words in enumerate(HEADS):
-            head = QLabel(words)
+        for column in range(len(HEADS)):
+            head = QLabel()
             self._heads.append(head)
             side = Qt.AlignmentFlag.AlignRight if column else Qt.AlignmentFlag.AlignLeft
             head.setAlignment(side)

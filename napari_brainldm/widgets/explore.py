@@ -352,7 +352,7 @@ class ExploreDock(QWidget):
         if findings is None:
             self.asked.forget()
         else:
-            self.asked.tell(findings.lines, findings.method)
+            self.asked.tell(findings, self.comparison.pinned_findings)
 
     def _on_desk_shown(self, picture: Picture, preview: bool) -> None:
         name = "Preview" if preview else "Full picture"

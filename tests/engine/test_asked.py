@@ -11,6 +11,7 @@ from napari_brainldm.engine.asked import (
     Entry,
     Findings,
     Line,
+    beside,
     compare,
     findings,
     legend,
@@ -42,6 +43,17 @@ def test_a_line_gives_the_difference_in_ml_and_percent() -> None:
     line = lines()["ventricles"]
     assert (line.asked, line.got) == (20.0, 22.0)
     assert (line.difference, line.percent) == pytest.approx((2.0, 10.0))
+
+
+def test_where_nobody_asks_two_pictures_are_compared() -> None:
+    silent = replace(CARD, vocabulary=())
+    then = replace(MEASURED, ventricles=20.0)
+    now, before = (compare(silent, Conditions(), m) for m in (MEASURED, then))
+    found = {line.name: line for line in beside(now, before)}
+    assert found["ventricles"].difference == pytest.approx(2.0)
+    assert found["hippocampus"].difference == 0.0
+    asking = compare(CARD, ASKED, MEASURED)
+    assert beside(asking, asking) == ()
 
 
 def test_the_brain_is_scaled_to_the_head_size_of_the_card() -> None:

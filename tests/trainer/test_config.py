@@ -29,7 +29,13 @@ def written(tmp_path, text: str) -> Path:
     return path
 
 
-CONFIGS = ["demo.toml", "ldae2025.toml", "ldae_demo.toml", "pinaya2022.toml"]
+CONFIGS = [
+    "demo.toml",
+    "ldae2025.toml",
+    "ldae_demo.toml",
+    "ldae_voxel.toml",
+    "pinaya2022.toml",
+]
 SHIPPED = sorted([*CONFIGS, "ldae_followed.toml", "ldae_visits.toml"])
 
 

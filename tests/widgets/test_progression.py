@@ -289,8 +289,12 @@ def test_a_checkpoint_with_directions_shows_their_sliders(
     assert list(dock.form.ways) == ["AD"]
     row = dock.form.ways["AD"]
     assert "0 changes nothing" in row.note.text()
+    before = dock.asked._lines["hippocampus"].got.text()
     row.box.setValue(2.0)
     settle(qtbot, dock)
+    heads = [head.text() for head in dock.asked._heads]  # nobody asks for volumes
+    assert heads == ["ml", "reference", "now", "difference"]
+    assert dock.asked._lines["hippocampus"].asked.text() == before
     picture = dock.desk.picture
     assert picture is not None
     assert picture.request.shift == (("AD", 2.0),)
