@@ -33,6 +33,7 @@ from napari_brainldm.engine.sampling import (
     noise_of,
     noisy,
     raised,
+    retold,
     settled,
     sigmas_of,
     solver,
@@ -98,7 +99,7 @@ class Renderer:
         self.fnc = KnownFnc(checkpoint)
         self._stills: dict[tuple[str, str], Code] = {}
         self._codes: dict[tuple[Scan, int, str], Code] = {}
-        self._owned: dict[Request, Tensor | None] = {}
+        self._owned: dict[Request, tuple[Tensor, Tensor]] = {}
 
     # -- scans -----------------------------------------------------------------
 
@@ -209,7 +210,8 @@ class Renderer:
         for step in stepwise(diffusion.walk(denoise, x, up)):
             x = step.x
             yield Progress("invert", step.index, step.total)
-        return noise_of(self._denoiser(), x, up[-1], self._vector(scan.conditions))
+        vector = self._vector(scan.conditions)
+        return noise_of(self._denoiser(), x, up[-1], vector, code.semantic)
 
     # -- pictures --------------------------------------------------------------
 
@@ -286,9 +288,9 @@ class Renderer:
             return code.latent
         sigmas = sigmas_of(request, self.card)
         noise = code.stochastic.to(compute.device)
-        vector = self._vector(request.conditions)
-        x = noisy(self._denoiser(), noise, sigmas[0], vector)
-        denoise = self._denoise(request, self._moved(request, code), compute)
+        vector, semantic = self._vector(request.conditions), self._moved(request, code)
+        x = noisy(self._denoiser(), noise, sigmas[0], vector, semantic)
+        denoise = self._denoise(request, semantic, compute)
         for step in stepwise(solver(request, denoise, x, sigmas)):
             x = step.x
             yield Progress("denoise", step.index, step.total, step.x0)
@@ -311,7 +313,7 @@ class Renderer:
         origin, shape = request.origin, self.card.latent_shape
         if isinstance(origin, Seed):
             noise = diffusion.noise(shape, origin.value)
-            own = yield from self._own(request, compute)
+            noise, own = yield from self._own(request, noise, compute)
             return Code(torch.zeros_like(noise), noise, own)
         steps = request.sampler.steps if drawn_from(origin) is None else 0
         codes = []
@@ -327,20 +329,18 @@ class Renderer:
         return code
 
     def _own(
-        self, request: Request, compute: Compute
-    ) -> Generator[Progress, None, Tensor | None]:
-        """Semantic code (1, E) of the picture that noise makes, if it is to be moved.
-
-        That picture is made once for all shifts of it.
-        """
+        self, request: Request, noise: Tensor, compute: Compute
+    ) -> Generator[Progress, None, tuple[Tensor, Tensor | None]]:
+        """Noise and code (1, E) of its picture, which is made once for all shifts."""
         if not request.shift or self.card.encoder is None:
-            return None
+            return noise, None
         plain = replace(request, shift=())
         if plain not in self._owned:
             latent = yield from self._sample(plain, compute)
-            self._owned[plain] = self._meant(
-                self._decode(latent, compute).data, compute
-            )
+            own = self._meant(self._decode(latent, compute).data, compute)
+            assert own is not None
+            most = sigmas_of(request, self.card)[0]
+            self._owned[plain] = retold(self._denoiser(), noise.to(own), most, own), own
         return self._owned[plain]
 
     def _vector(self, conditions: Conditions) -> Tensor | None:

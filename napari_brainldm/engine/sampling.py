@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -84,28 +84,49 @@ def settled(x: Tensor, sigma: float) -> Tensor:
 
 
 def noisy(
-    network: nn.Module, noise: Tensor, sigma: float, conditions: Tensor | None
+    network: nn.Module,
+    noise: Tensor,
+    sigma: float,
+    conditions: Tensor | None,
+    semantic: Tensor | None = None,
 ) -> Tensor:
     """Where sampling begins: `noise` (1, C, i, j, k) as latents are at `sigma`.
 
-    Latents have unit variance, or what the network's Gaussian prior knows of them.
+    Latents have unit variance, or what the network's Gaussian prior knows of them
+    under the conditions (1, n) or the semantic code (1, E).
     """
     prior = getattr(network, "prior", None)
     if prior is None:
         return noise * diffusion.vp_scale(sigma)
-    found: Tensor = prior.noisy(noise, sigma, conditions)
+    with torch.no_grad():
+        found: Tensor = prior.noisy(noise, sigma, *_told(conditions, semantic))
     return found
 
 
 def noise_of(
-    network: nn.Module, x: Tensor, sigma: float, conditions: Tensor | None
+    network: nn.Module,
+    x: Tensor,
+    sigma: float,
+    conditions: Tensor | None,
+    semantic: Tensor | None = None,
 ) -> Tensor:
-    """Inverse of `noisy`: what an inverted scan is beside its conditions."""
+    """Inverse of `noisy`: what an inverted scan is beside what the model was told."""
     prior = getattr(network, "prior", None)
     if prior is None:
         return x / diffusion.vp_scale(sigma)
-    found: Tensor = prior.noise_of(x, sigma, conditions)
+    with torch.no_grad():
+        found: Tensor = prior.noise_of(x, sigma, *_told(conditions, semantic))
     return found
+
+
+def retold(network: nn.Module, noise: Tensor, sigma: float, semantic: Tensor) -> Tensor:
+    """The noise that begins under a code (1, E) where `noise` begins without one."""
+    return noise_of(network, noisy(network, noise, sigma, None), sigma, None, semantic)
+
+
+def _told(conditions: Tensor | None, semantic: Tensor | None) -> tuple[Any, ...]:
+    """What a prior is told; most know no semantic codes."""
+    return (conditions,) if semantic is None else (conditions, semantic)
 
 
 def stepwise(steps: Iterator[diffusion.Step]) -> Iterator[diffusion.Step]:

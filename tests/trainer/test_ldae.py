@@ -111,12 +111,37 @@ def test_another_denoiser_is_refused(
         ldae_stage(replace(pretrained, card=card), pictures, latents)
 
 
-def test_it_begins_without_a_gradient(
+def test_it_begins_with_codes_that_differ_and_what_they_tell(
     pretrained: Checkpoint, pictures: np.ndarray, latents: np.ndarray
 ) -> None:
     stage = ldae_stage(pretrained, pictures, latents)
-    weights = stage.players[0].network.state_dict()
-    assert stage.held_out(weights)["held_out_explained"] == pytest.approx(0, abs=1e-9)
+    network = stage.players[0].network.eval()
+    some = torch.stack([stage._seen(n, n) for n in range(stage.count)])
+    with torch.no_grad():
+        codes = network.encoder(some)
+        assert torch.allclose(codes.mean(0), torch.zeros(()), atol=1e-3)
+        assert torch.allclose(codes.std(0), torch.ones(()), atol=1e-3)
+        prior = network.denoiser.prior
+        along = stage.latents.flatten(1) @ prior.basis.T / prior.variances.sqrt()
+        left = (along - prior.meaning(codes)).square().mean(0)
+    assert (left < 1.05 * along.square().mean(0)).all()
+    # the second branch gives nothing yet: all that is explained, the law explains
+    for parameter in network.denoiser.shift_out[2].parameters():
+        assert not parameter.any()
+
+
+def test_a_branch_that_never_looks_at_codes_is_told_from_one_that_does(
+    pretrained: Checkpoint, pictures: np.ndarray, latents: np.ndarray
+) -> None:
+    stage = ldae_stage(pretrained, pictures, latents)
+    weights = dict(stage.players[0].network.state_dict())
+    weights["denoiser.prior.meaning.weight"] *= 0
+    weights["denoiser.shift_out.2.bias"] = torch.full_like(
+        weights["denoiser.shift_out.2.bias"], 0.01
+    )
+    deaf = stage.held_out(weights)
+    assert deaf["held_out_explained"] != 0
+    assert deaf["held_out_by_code"] == pytest.approx(0, abs=1e-9)
 
 
 def test_the_code_learns_to_explain_and_nothing_else_moves(
@@ -126,6 +151,7 @@ def test_the_code_learns_to_explain_and_nothing_else_moves(
     state = tmp_path / "ldae.state"
     (report,) = train(stage, LOOP, state, resume=False, device="cpu")
     assert report.figures["held_out_explained"] > 0.1
+    assert report.figures["held_out_by_code"] > 0.05
     assert report.pictures["picture_autoencoder_code"].shape[0] > 0
     found = trained(stage, state)
     before = pretrained.tensors

@@ -11,10 +11,11 @@ from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
 from napari_brainldm.engine.diffusion import denoiser, sampling_sigmas, walk
 from napari_brainldm.engine.networks.prior import GaussianPrior
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.sampling import noisy, retold
 from tests.trainer import toys
 from trainer.config import LdmConfig
 from trainer.stages.ldm import LdmStage
-from trainer.stages.prior import fit_prior
+from trainer.stages.prior import fit_meaning, fit_prior
 
 SHAPE, SIZE = (2, 3, 3, 3), 54
 SIGMAS = np.geomspace(0.05, 50.0, 10)
@@ -115,6 +116,98 @@ def test_samples_of_the_prior_alone_are_the_gaussian_under_its_conditions(prior)
     along = (x.flatten(1) - mean) @ own.basis.T
     assert torch.allclose(along.var(0), variances, rtol=0.2)
     assert (along.mean(0).abs() < 4 * (variances / 600).sqrt()).all()
+
+
+@pytest.fixture(scope="module")
+def coded(prior) -> GaussianPrior:
+    """The same, and a code of two numbers that tells half of the variance."""
+    found = GaussianPrior(SHAPE, 2, RANK, len(SIGMAS), code_size=2)
+    told = {
+        "meaning.weight": torch.tensor([[1.0, 0.0], [0.5, -1.0], [0.0, 0.2]]),
+        "meaning.bias": torch.tensor([0.1, 0.0, 0.0]),
+        "left": torch.zeros(RANK),
+    }
+    found.load_state_dict({**prior.state_dict(), **told})
+    return found.requires_grad_(False)
+
+
+CODE = torch.tensor([[0.8, -1.5]])
+
+
+def place(coded: GaussianPrior) -> np.ndarray:
+    """Where the code puts the latents along the basis (rank,)."""
+    said = coded.meaning.weight.numpy() @ CODE[0].numpy() + coded.meaning.bias.numpy()
+    return said * np.sqrt(coded.variances.numpy())
+
+
+@pytest.mark.parametrize("step", [0, 4, 9])
+def test_a_code_takes_the_prediction_to_its_posterior_mean(coded, step):
+    rng, sigma = np.random.default_rng(2), SIGMAS[step]
+    basis, rest = coded.basis.numpy().astype(float), float(coded.rest)
+    half = coded.variances.numpy() / 2
+    covariance = basis.T @ np.diag(half - rest) @ basis + rest * np.eye(SIZE)
+    mean = place(coded) @ basis
+    x = mean + rng.standard_normal(SIZE) * (1 + sigma)
+    gain = covariance @ np.linalg.inv(covariance + sigma**2 * np.eye(SIZE))
+    clean = mean + gain @ (x - mean)
+    wanted = ((x - clean) / sigma - sigma * clean) / np.sqrt(1 + sigma**2)
+    given = torch.tensor(x / np.sqrt(1 + sigma**2), dtype=torch.float32)
+    given, t = given.view(1, *SHAPE), torch.tensor([float(step)])
+    found = coded(given, t, None) - coded.gradient(given, t, CODE)
+    assert np.allclose(found.flatten(), wanted, atol=2e-3)
+
+
+def test_a_code_narrows_where_sampling_begins(coded):
+    noise = torch.randn(4000, *SHAPE, generator=torch.Generator().manual_seed(0))
+    x = coded.noisy(noise, 6.0, None, CODE)
+    along = x.flatten(1) @ coded.basis.T
+    assert np.allclose(along.mean(0), place(coded), atol=5 * 9 / 4000**0.5)
+    assert torch.allclose(along.var(0), coded.variances / 2 + 36, rtol=0.1)
+    assert torch.allclose(coded.noise_of(x, 6.0, None, CODE), noise, atol=1e-4)
+
+
+def test_noise_told_a_code_begins_where_it_did(coded):
+    network = torch.nn.Module()
+    network.prior = coded
+    noise = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    told = retold(network, noise, 6.0, CODE)
+    assert not torch.allclose(told, noise, atol=0.1)
+    begun = noisy(network, told, 6.0, None, CODE)
+    assert torch.allclose(begun, noisy(network, noise, 6.0, None), atol=1e-4)
+
+
+def test_what_codes_tell_of_the_latents_is_found(prior):
+    """A code that places latents along two directions of three, and noise beside it."""
+    found = GaussianPrior(SHAPE, 0, RANK, len(SIGMAS), code_size=4)
+    own = {k: v for k, v in prior.state_dict().items() if k not in ("slopes", "centre")}
+    found.load_state_dict({**found.state_dict(), **own})
+    rng = np.random.default_rng(3)
+    along = rng.standard_normal((400, RANK))
+    codes = rng.standard_normal((400, 4))
+    codes[:, 0] = along[:, 0]
+    codes[:, 1] = 2 * (along[:, 1] + rng.standard_normal(400)) + 5  # half of it
+    latents = along * found.variances.sqrt().numpy() @ found.basis.numpy()
+    latents = torch.from_numpy(latents).float().view(-1, *SHAPE)
+    fit_meaning(found, torch.from_numpy(codes).float(), latents)
+    share = torch.sigmoid(found.left.detach())
+    assert float(share[0]) == pytest.approx(0.02, abs=1e-3)  # the least
+    assert float(share[1]) == pytest.approx(0.5, abs=0.1)  # 400 people
+    assert float(share[2]) > 0.95
+    place = found.requires_grad_(False).meaning(
+        torch.tensor([[0.0, 5.0, 0.0, 0.0], [0.0, 7.0, 0.0, 0.0]])
+    )
+    assert float(place[0, 1]) == pytest.approx(0.0, abs=0.1)
+    assert float(place[1, 1] - place[0, 1]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_code_that_was_never_learned_says_nothing(prior):
+    fresh = GaussianPrior(SHAPE, 2, RANK, len(SIGMAS), code_size=2)
+    fresh.load_state_dict({**fresh.state_dict(), **prior.state_dict()})
+    x = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([4.0])
+    with torch.no_grad():
+        both = [fresh.gradient(x, t, c) for c in (CODE, 2 * CODE)]
+    assert torch.equal(*both)
 
 
 def test_dropped_conditions_leave_the_mean_where_it_is(prior):

@@ -29,15 +29,21 @@ from trainer.data.jitter import jittered
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.autoencoder import middle
 from trainer.stages.ldm import PROBED
+from trainer.stages.prior import fit_meaning
 from trainer.stages.representation import even_weights_at, noise_left, weights_at
 
 if TYPE_CHECKING:
+    from napari_brainldm.engine.networks.prior import GaussianPrior
+    from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoder
     from trainer.config import LdaeConfig
     from trainer.data.latents import Latents
     from trainer.data.pictures import Pictures
 
-NEW = ("label_emb", "shift_")
+NEW = ("label_emb", "shift_", "prior.meaning", "prior.left")
 """Beginnings of the names of the weights that this stage adds to the denoiser."""
+
+FITTED = 600
+"""Pictures by which the untrained codes are scaled."""
 
 SHOWN, STEPS = 3, 12
 """Held-out people shown in the log, and the denoising steps of their pictures."""
@@ -46,7 +52,7 @@ SHOWN, STEPS = 3, 12
 class Joint(nn.Module):
     """Semantic encoder and denoiser as one network to train."""
 
-    def __init__(self, encoder: nn.Module, denoiser: GradientEstimator) -> None:
+    def __init__(self, encoder: SemanticEncoder, denoiser: GradientEstimator) -> None:
         super().__init__()
         self.encoder, self.denoiser = encoder, denoiser
 
@@ -128,7 +134,28 @@ class LdaeStage:
             nn.init.zeros_(parameter)
         for name, parameter in denoiser.named_parameters():
             parameter.requires_grad_(name.startswith(NEW))
-        return Joint(self.config.encoder.build(), denoiser)
+        network = Joint(self.config.encoder.build(), denoiser)
+        if denoiser.prior is not None:
+            self._begin(network, denoiser.prior)
+        return network
+
+    @torch.no_grad()
+    def _begin(self, network: Joint, prior: GaussianPrior) -> None:
+        """Let codes differ between people from the first step, and say what they tell.
+
+        An untrained encoder gives nearly the same code for everybody, and a short
+        training leaves it so. Scaled to unit SD by the data (as Mishkin 2016,
+        https://arxiv.org/abs/1511.06422, does with layers) they can be told apart.
+        """
+        some = (
+            np.linspace(0, self.count - 1, min(self.count, FITTED)).astype(int).tolist()
+        )
+        network.encoder.eval()
+        codes = torch.cat([network.encoder(self._seen(n, n)[None]) for n in some])
+        network.encoder.train()
+        centre, spread = codes.mean(0), codes.std(0).clamp(min=1e-6)
+        network.encoder.rescale(centre, spread)
+        fit_meaning(prior, (codes - centre) / spread, self.latents[some])
 
     def picture(self, index: int) -> Tensor:
         """Training picture (1, i, j, k), from the count of pictures on mirrored."""
@@ -176,21 +203,31 @@ class LdaeStage:
 
     @torch.no_grad()
     def held_out(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
-        """Share of the held-out noise, left by the denoiser, that the code explains."""
+        """Share of the held-out noise, left by the denoiser, that is explained.
+
+        `explained` by the second branch with the code, which may only better the first
+        one; `by_code` by the person's own code beyond another person's.
+        """
         if len(self.unseen) == 0:
             return {}
         network = self._trained(weights)
         some = min(len(self.unseen), 8)
         pictures = self._unseen(some)
-        sums = np.zeros(2)
+        sums = np.zeros(3)
         for seed, quantile in enumerate(PROBED):
             t = torch.full((some,), int(quantile * (len(self.sigmas) - 1)))
             noise = diffusion.randn(
                 self.unseen[:some].shape, torch.Generator().manual_seed(seed)
             )
-            pair = self._left(network, pictures, self.unseen[:some], noise, t)
-            sums += [float(part.mean()) for part in pair]
-        return {"held_out_left": sums[0], "held_out_explained": 1 - sums[0] / sums[1]}
+            rest = self.unseen[:some], noise, t
+            own, without = self._left(network, pictures, *rest)
+            swapped, _ = self._left(network, pictures.roll(1, 0), *rest)
+            sums += [float(part.mean()) for part in (own, without, swapped)]
+        return {
+            "held_out_left": sums[0],
+            "held_out_explained": 1 - sums[0] / sums[1],
+            "held_out_by_code": 1 - sums[0] / sums[2],
+        }
 
     def _unseen(self, count: int) -> Tensor:
         data = self.unseen_pictures[:count].astype(np.float32)
@@ -227,7 +264,7 @@ class LdaeStage:
         spec = self.card.schedule
         sigmas = diffusion.sampling_sigmas(self.schedule, STEPS, spec.spacing)
         noise = diffusion.noise(self.card.latent_shape, 0)
-        x = noisy(bound.network, noise, sigmas[0], None)
+        x = noisy(bound.network, noise, sigmas[0], None, code)
         for step in diffusion.walk(bound.coded(code), x, sigmas):
             x = step.x
         return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,3 +83,27 @@ def fit_prior(
             "sigmas": torch.tensor(sigmas, dtype=torch.float32),
         }
     )
+
+
+SHARES = 0.02, 0.98
+"""Of a variance that may be left under a code."""
+
+
+@torch.no_grad()
+def fit_meaning(prior: GaussianPrior, codes: Tensor, latents: Tensor) -> None:
+    """Fit what codes (N, E) tell of where latents (N, C, i, j, k) lie in the basis.
+
+    Ridge regression, one penalty for each direction by leave-one-out, whose error is
+    the variance left.
+    """
+    from sklearn.linear_model import RidgeCV
+
+    along = latents.flatten(1) @ prior.basis.T / prior.variances.sqrt()
+    model = RidgeCV(
+        np.logspace(-1, 6, 15), alpha_per_target=True, store_cv_results=True
+    )
+    model.fit(codes.numpy(), along.numpy())
+    errors = model.cv_results_.mean(0).min(-1) / along.numpy().var(0)
+    prior.meaning.weight.copy_(torch.from_numpy(model.coef_))
+    prior.meaning.bias.copy_(torch.from_numpy(model.intercept_))
+    prior.left.copy_(torch.logit(torch.from_numpy(errors).float().clamp(*SHARES)))

@@ -43,7 +43,7 @@ class GradientEstimatorSpec:
     dropout
         In training.
     prior
-        Of what the first branch corrects, see `networks.prior`; None for a network
+        Of what both branches correct, see `networks.prior`; None for a network
         that predicts by itself, as the published one.
     """
 
@@ -95,7 +95,7 @@ class GradientEstimator(nn.Module):
         self.out = _last(spec)
         self.prior: GaussianPrior | None = None
         if spec.prior is not None:
-            self.prior = spec.prior.build(spec.latent_channels, 0)
+            self.prior = spec.prior.build(spec.latent_channels, 0, spec.code_size)
         if spec.code_size:
             self.label_emb = nn.Linear(spec.code_size, 4 * base)
             self.shift_middle_block = _middle(spec, coded=True)
@@ -112,11 +112,11 @@ class GradientEstimator(nn.Module):
         """The unconditional prediction and the gradient of `code` (B, E)."""
         time = self._time(t, x)
         features, skips = self._down(x, time)
-        meaning = self.label_emb(code.to(time).expand(len(x), -1))
-        return (
-            self._plain(x, t, (features, skips, time)),
-            self._up("shift_", features, skips, time, meaning),
-        )
+        code = code.to(time).expand(len(x), -1)
+        gradient = self._up("shift_", features, skips, time, self.label_emb(code))
+        if self.prior is not None:
+            gradient = gradient + self.prior.gradient(x, t, code)
+        return self._plain(x, t, (features, skips, time)), gradient
 
     def _plain(
         self, x: Tensor, t: Tensor, seen: tuple[Tensor, list[Tensor], Tensor]

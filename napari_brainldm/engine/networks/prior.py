@@ -34,17 +34,21 @@ class PriorSpec:
     grid: tuple[int, int, int]
     steps: int = 1000
 
-    def build(self, latent_channels: int, condition_size: int) -> GaussianPrior:
+    def build(
+        self, latent_channels: int, condition_size: int, code_size: int = 0
+    ) -> GaussianPrior:
         """The prior before it is fitted."""
         shape = (latent_channels, *self.grid)
-        return GaussianPrior(shape, condition_size, self.rank, self.steps)
+        return GaussianPrior(shape, condition_size, self.rank, self.steps, code_size)
 
 
 class GaussianPrior(nn.Module):
     """The least-squares denoiser of latents that are Gaussian under the conditions.
 
     The mean is a linear function of the condition vector; the covariance has `rank`
-    directions with variances of their own and one variance for all others.
+    directions with variances of their own and one variance for all others. A semantic
+    code, too, may tell: where a latent lies along these directions is then a linear
+    function of the code, and the variance that is left is a share of the whole.
 
     Parameters
     ----------
@@ -56,6 +60,8 @@ class GaussianPrior(nn.Module):
         Number of directions.
     steps
         Timesteps of the schedule.
+    code_size
+        Length of a semantic code; 0 for none.
 
     Attributes
     ----------
@@ -71,6 +77,10 @@ class GaussianPrior(nn.Module):
         () along all other directions.
     sigmas
         (steps,): noise level of each timestep, rising.
+    meaning
+        Where a code places a latent along `basis`, in SD; it begins at 0.
+    left
+        (rank,): log odds of the share of `variances` that is left under a code.
     """
 
     slopes: Tensor
@@ -81,7 +91,12 @@ class GaussianPrior(nn.Module):
     sigmas: Tensor
 
     def __init__(
-        self, shape: tuple[int, ...], condition_size: int, rank: int, steps: int
+        self,
+        shape: tuple[int, ...],
+        condition_size: int,
+        rank: int,
+        steps: int,
+        code_size: int = 0,
     ) -> None:
         super().__init__()
         size = math.prod(shape)
@@ -91,6 +106,11 @@ class GaussianPrior(nn.Module):
         self.register_buffer("variances", torch.ones(rank))
         self.register_buffer("rest", torch.ones(()))
         self.register_buffer("sigmas", torch.linspace(0.01, 100.0, steps))
+        if code_size:
+            self.meaning = nn.Linear(code_size, rank)
+            nn.init.zeros_(self.meaning.weight)
+            nn.init.zeros_(self.meaning.bias)
+            self.left = nn.Parameter(torch.full((rank,), 2.0))
 
     def forward(self, x: Tensor, t: Tensor, conditions: Tensor | None) -> Tensor:
         """The velocity v predicted from x (B, C, i, j, k), of unit variance, at t (B,).
@@ -105,28 +125,65 @@ class GaussianPrior(nn.Module):
             clean = self._clean(flat * scale, sigma, self._mean(flat, conditions))
             return ((flat / scale - clean) * scale / sigma).view_as(x)
 
-    def noisy(self, noise: Tensor, sigma: float, conditions: Tensor | None) -> Tensor:
+    def gradient(self, x: Tensor, t: Tensor, code: Tensor) -> Tensor:
+        """What a semantic code (B, E) takes from the velocity predicted without it.
+
+        The difference of two Wiener filters, that without the code and that about the
+        place where the code says the latent lies.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            sigma = self._sigma(t)[:, None]
+            scale = torch.sqrt(1 + sigma**2)
+            seen = (x.float().flatten(1) * scale) @ self.basis.T
+            mean, variances = self._told(code)
+            clean = mean + variances / (variances + sigma**2) * (seen - mean)
+            moved = clean - self.variances / (self.variances + sigma**2) * seen
+            return ((moved @ self.basis) * scale / sigma).view_as(x)
+
+    def noisy(
+        self,
+        noise: Tensor,
+        sigma: float,
+        conditions: Tensor | None,
+        code: Tensor | None = None,
+    ) -> Tensor:
         """What latents under `conditions` are at `sigma`: x0 + sigma eps, in law.
 
         `noise` (B, C, i, j, k) is standard normal. At the end of a schedule latents are
         not yet pure noise; sampling that began as if they were would lose what the
-        conditions say of the mean, and spread along the leading directions.
+        conditions, or a semantic code (B, E), say of the mean, and spread along the
+        leading directions.
         """
         flat = noise.float().flatten(1)
-        lengths, rest = self._lengths(sigma)
-        scaled = self._scaled(flat, lengths, rest, self._mean(flat, conditions))
-        return scaled.view_as(noise)
+        mean, lengths, rest = self._law(flat, sigma, conditions, code)
+        return self._scaled(flat, lengths, rest, mean).view_as(noise)
 
-    def noise_of(self, x: Tensor, sigma: float, conditions: Tensor | None) -> Tensor:
+    def noise_of(
+        self,
+        x: Tensor,
+        sigma: float,
+        conditions: Tensor | None,
+        code: Tensor | None = None,
+    ) -> Tensor:
         """Inverse of `noisy`."""
         flat = x.float().flatten(1)
-        flat = flat - self._mean(flat, conditions)
-        lengths, rest = self._lengths(sigma)
-        return self._scaled(flat, 1 / lengths, 1 / rest).view_as(x)
+        mean, lengths, rest = self._law(flat, sigma, conditions, code)
+        return self._scaled(flat - mean, 1 / lengths, 1 / rest).view_as(x)
 
-    def _lengths(self, sigma: float) -> tuple[Tensor, Tensor]:
-        """SDs at `sigma` along `basis` (rank,) and along all other directions ()."""
-        return (self.variances + sigma**2).sqrt(), (self.rest + sigma**2).sqrt()
+    def _law(
+        self, x: Tensor, sigma: float, conditions: Tensor | None, code: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean (B, D) and SDs at `sigma`: along `basis` (rank,), and across it ()."""
+        mean, variances = self._mean(x, conditions), self.variances
+        if code is not None:
+            place, variances = self._told(code)
+            mean = mean + place @ self.basis
+        return mean, (variances + sigma**2).sqrt(), (self.rest + sigma**2).sqrt()
+
+    def _told(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (B, rank) and variances (rank,) along `basis` under a code (B, E)."""
+        place: Tensor = self.meaning(code.float())
+        return place * self.variances.sqrt(), self.variances * torch.sigmoid(self.left)
 
     def _clean(self, x: Tensor, sigma: Tensor, mean: Tensor) -> Tensor:
         """E[x0 | x] of x = x0 + sigma eps (B, D): the Wiener filter about `mean`."""

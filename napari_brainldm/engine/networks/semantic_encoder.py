@@ -78,6 +78,13 @@ class SemanticEncoder(nn.Module):
         found: Tensor = self.layer_norm_after_attention(seen[:, 0])
         return found
 
+    @torch.no_grad()
+    def rescale(self, centre: Tensor, spread: Tensor) -> None:
+        """Let codes be (code - centre) / spread from now on; both (E,)."""
+        last = self.layer_norm_after_attention
+        last.weight.div_(spread)
+        last.bias.sub_(centre).div_(spread)
+
     def slices(self, x: Tensor) -> Tensor:
         """Features (B, k, E) of every axial slice by itself."""
         batch, _, i, j, k = x.shape
