@@ -16,6 +16,7 @@ from napari_brainldm.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from napari_brainldm.engine.joint import fit_joint
 from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
@@ -186,12 +187,15 @@ def _ldm(
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
     autoencoder = _trained_autoencoder(config, dataset)
     known = vocabulary(config.data.covariates, dataset.train)
-    autoencoder = replace(autoencoder, card=replace(autoencoder.card, vocabulary=known))
+    asked = [conditions(e) for e in dataset.train]
+    joint = fit_joint(known, asked)
+    told = replace(autoencoder.card, vocabulary=known, joint=joint)
+    autoencoder = replace(autoencoder, card=told)
     train_set, unseen, mirrored = yield from _all_latents(config, autoencoder, dataset)
     stage = LdmStage(
         config.ldm,
         autoencoder,
-        (train_set, [conditions(e) for e in dataset.train]),
+        (train_set, asked),
         (unseen, [conditions(e) for e in dataset.held_out]),
         mirrored,
     )
@@ -217,6 +221,7 @@ def _trained_autoencoder(config: RunConfig, dataset: Dataset) -> Checkpoint:
         denoiser=None,
         preview=None,
         vocabulary=(),
+        joint=(),
         latent_centred=False,
         latent_scale=1.0,
         intensity=config.data.intensity,
