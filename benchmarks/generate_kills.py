@@ -36,7 +36,7 @@ def kills(counts: Counts, seed: int) -> dict[str, Any]:
         save_checkpoint(tiny_checkpoint(), model)
         quiet, rough = Path(folder) / "quiet", Path(folder) / "rough"
         start = time.perf_counter()
-        subprocess.run(_command(model, quiet, pictures), cwd=ROOT, check=True)
+        assert _start(model, quiet, pictures).wait() == 0, "the run did not end well"
         seconds = time.perf_counter() - start
         kept, killed = _disturbed(model, rough, counts, seed)
         whole, found = _content(quiet), _content(rough)

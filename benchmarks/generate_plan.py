@@ -1,7 +1,7 @@
 """What 100,000 pictures at the paper's size take: measured times, a model, a check.
 
 The model: with G graphics cards and T threads a worker, N pictures of c seconds of
-computing and w seconds of writing take start + N max(c, w / (T - 1)) / G, since one
+computing and w seconds of writing take start + N max(c, (c + w) / T) / G, since one
 thread of a worker computes while the others write; and no less than the scheduler needs
 to hand them out. The check: a simulated scheduler hands pictures to the threads of G
 workers, one after the other, with the measured times and its own measured time per
@@ -93,8 +93,8 @@ def plan(device: str, steps: int, price: float, seed: int) -> dict[str, Any]:
 
 def modelled(times: Times, pictures: int, cards: int) -> float:
     """Seconds for `pictures` on `cards`, as the docstring of this module says."""
-    write = _mean(times.write) / (times.threads - 1)
-    each = max(_mean(times.compute), write)
+    compute, write = _mean(times.compute), _mean(times.write)
+    each = max(compute, (compute + write) / times.threads)
     return times.start + max(pictures * each / cards, pictures * times.task)
 
 

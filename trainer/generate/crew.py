@@ -146,6 +146,7 @@ def _local(count: int, device: str) -> Iterator[Any]:
                 "memory_limit": 0,
                 "host": "127.0.0.1",
                 "dashboard": False,
+                "silence_logs": logging.ERROR,
                 "env": _environment(index, device),
             },
         }
