@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.paper_size import paper_model
-from napari_brainldm.engine.batch import sample
+from napari_brainldm.engine.batch import fitting_batch, sample
 from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.export import record
 from napari_brainldm.engine.renderer import Renderer, finish
@@ -30,6 +30,7 @@ from napari_brainldm.engine.resources import bundled_checkpoint
 from trainer.generate.crew import crew, threads_of
 from trainer.generate.job import Job, Task
 from trainer.generate.store import picture_path, write_one
+from trainer.generate.work import LARGEST
 
 PICTURES, CARDS = 100_000, (1, 8, 64)
 STEPS = 50
@@ -55,6 +56,8 @@ class Times:
         Of the scheduler, per task.
     threads
         Of a worker.
+    batch
+        Pictures of a task.
     """
 
     start: float
@@ -62,6 +65,7 @@ class Times:
     write: tuple[float, ...]
     task: float
     threads: int = 2
+    batch: int = 1
 
 
 def plan(device: str, steps: int, price: float, seed: int) -> dict[str, Any]:
@@ -74,6 +78,7 @@ def plan(device: str, steps: int, price: float, seed: int) -> dict[str, Any]:
         "seconds_write": _mean(times.write),
         "seconds_per_task": times.task,
         "threads_per_worker": times.threads,
+        "pictures_per_task": times.batch,
         "megabytes_per_picture": size / 1e6,
         "terabytes": size * PICTURES / 1e12,
     }
@@ -95,7 +100,8 @@ def modelled(times: Times, pictures: int, cards: int) -> float:
     """Seconds for `pictures` on `cards`, as the docstring of this module says."""
     compute, write = _mean(times.compute), _mean(times.write)
     each = max(compute, (compute + write) / times.threads)
-    return times.start + max(pictures * each / cards, pictures * times.task)
+    handed = pictures * times.task / times.batch
+    return times.start + max(pictures * each / cards, handed)
 
 
 def simulated(times: Times, pictures: int, cards: int, seed: int) -> tuple[float, int]:
@@ -106,20 +112,22 @@ def simulated(times: Times, pictures: int, cards: int, seed: int) -> tuple[float
     dies = {card: draw.expovariate(1 / KILLED_AFTER) for card in range(cards)}
     turn = dict.fromkeys(range(cards), 0.0)
     left, lost, last, scheduler = pictures, 0, 0.0, 0.0
-    while left:
+    while left > 0:
         moment, card = heapq.heappop(ready)
         if moment > dies[card]:  # it is a new life
             dies[card] = moment + draw.expovariate(1 / KILLED_AFTER)
         scheduler = max(scheduler, moment) + times.task
-        turn[card] = max(scheduler, turn[card]) + draw.choice(times.compute)
-        ends = turn[card] + draw.choice(times.write)
+        turn[card] = max(scheduler, turn[card]) + times.batch * draw.choice(
+            times.compute
+        )
+        ends = turn[card] + times.batch * draw.choice(times.write)
         if ends > dies[card]:
-            lost += 1
+            lost += times.batch
             again = dies[card] + times.start
             turn[card] = again
             heapq.heappush(ready, (max(again, moment), card))
             continue
-        left, last = left - 1, max(last, ends)
+        left, last = left - times.batch, max(last, ends)
         heapq.heappush(ready, (ends, card))
     return last, lost
 
@@ -132,23 +140,25 @@ def measured(device: str, steps: int, seed: int) -> tuple[Times, float, str]:
     start = time.perf_counter()
     renderer = Renderer(paper_model(seed), device)
     request = Request(origin=Seed(seed), sampler=Sampler("ddim", steps))
-    walk = _seconds(lambda: finish(sample(renderer, [request])))  # loads the weights
+    finish(sample(renderer, [request]))  # loads the weights
     loaded = time.perf_counter() - start
+    batch = fitting_batch(renderer, request, LARGEST)
     computes, writes = [], []
     for index in range(3):
         asked = replace(request, origin=Seed(seed + index))
-        walk, latents = _seconds(lambda a=asked: finish(sample(renderer, [a])))
+        many = [asked] * batch
+        walk, latents = _seconds(lambda a=many: finish(sample(renderer, a)))
         decode, picture = _seconds(
-            lambda z=latents: renderer.decode(z, renderer.compute)
+            lambda z=latents[:1]: renderer.decode(z, renderer.compute)
         )
-        computes.append(walk / steps * STEPS + decode)
+        computes.append(walk / batch / steps * STEPS + decode)
         with tempfile.TemporaryDirectory() as folder:
             job = _job(folder)
             told = record(renderer, asked, picture)
             writes.append(_seconds(lambda j=job, p=picture, t=told: _write(j, p, t))[0])
     size = _bytes_per_voxel(seed) * torch.Size(renderer.card.grid.shape).numel()
     threads = threads_of(renderer.compute.device)
-    times = Times(loaded, tuple(computes), tuple(writes), _per_task(), threads)
+    times = Times(loaded, tuple(computes), tuple(writes), _per_task(), threads, batch)
     return times, size, f"{renderer.compute.device} {renderer.compute.precision}"
 
 

@@ -24,6 +24,9 @@ FEWEST, MOST = 2, 8
 Compressing a picture takes longer than a fast graphics card needs to make it.
 """
 
+HERE = "127.0.0.1"
+"""Where the scheduler of this machine listens: nobody else is to give it work."""
+
 DEATHS = 1000
 """Workers that may die over one batch before it is given up: machines come and go."""
 
@@ -137,15 +140,14 @@ def _local(count: int, device: str) -> Iterator[Any]:
     import dask
 
     distributed = _dask()
-    head = {"dashboard": False, "port": 0, "host": "127.0.0.1"}
+    heard = {"host": HERE, "dashboard": False, "dashboard_address": f"{HERE}:0"}
     spec = {
         index: {
             "cls": distributed.Nanny,
             "options": {
                 "nthreads": threads_of(device),
                 "memory_limit": 0,
-                "host": "127.0.0.1",
-                "dashboard": False,
+                **heard,
                 "silence_logs": logging.ERROR,
                 "env": _environment(index, device),
             },
@@ -156,7 +158,7 @@ def _local(count: int, device: str) -> Iterator[Any]:
         dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}),
         distributed.SpecCluster(
             workers=spec,
-            scheduler={"cls": distributed.Scheduler, "options": head},
+            scheduler={"cls": distributed.Scheduler, "options": {**heard, "port": 0}},
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Volume
     from trainer.generate.job import Job, Task
 
-LARGEST = 64
-"""More pictures in a batch gain nothing, and a killed worker would lose them all."""
+LARGEST = 16
+"""More pictures in a batch gain nothing, a killed worker would lose them all, and the
+last batches of a run would keep few workers busy."""
 
 
 @dataclass(frozen=True)
