@@ -50,7 +50,7 @@ $(VENV)/.demo: $(INPUTS) | $(BIN)/python
 	touch $@
 
 $(VENV)/.test: $(INPUTS) | $(BIN)/python
-	$(PIP) install -e '.[all,train,test,dev]' -c constraints.txt
+	$(PIP) install -e '.[all,train,cluster,test,dev]' -c constraints.txt
 	touch $@ $(VENV)/.demo
 
 # A half-made environment would pass for a whole one: take it away on failure.

@@ -14,7 +14,7 @@ from pathlib import Path
 from napari_brainldm.engine.request import EngineError
 from trainer.config import RunConfig, load_config
 from trainer.evaluate.run import TABLES, Wish, evaluate
-from trainer.generate import generate
+from trainer.generate.command import add_generate, run_generate
 from trainer.runs import STAGES, last_checkpoint, train_stage, write
 
 
@@ -65,16 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=CHECKPOINT",
         help="ldae: a model to compare with, such as one in voxel space",
     )
-    many = _command(commands, "generate", _generate, "make the pictures of a plan")
-    many.add_argument(
-        "--plan",
-        required=True,
-        help="TSV: one row per picture, a column "
-        "per condition, optional columns participant_id and seed",
-    )
-    many.add_argument("--checkpoint", help="default: the last stage's of the run")
-    many.add_argument(
-        "--out", required=True, help="folder of the BIDS dataset to write"
+    add_generate(
+        _command(commands, "generate", _generate, "make the pictures of a plan")
     )
     return parser
 
@@ -129,7 +121,7 @@ def _named(text: str) -> tuple[str, Path]:
 def _generate(options: argparse.Namespace) -> Iterator[str]:
     config = _config(options)
     path = Path(options.checkpoint) if options.checkpoint else last_checkpoint(config)
-    return generate(path, Path(options.plan), Path(options.out))
+    return run_generate(options, path)
 
 
 if __name__ == "__main__":

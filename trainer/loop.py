@@ -10,17 +10,18 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from napari_brainldm.engine.device import check_device
 from napari_brainldm.engine.request import EngineError
+from trainer.processes import on_processor, processes
 from trainer.state import load_state, save_state
 
 if TYPE_CHECKING:
@@ -121,11 +122,13 @@ class Training:
     """The mutable half of a run: networks, optimizers, averaged weights, step."""
 
     def __init__(self, stage: Stage, config: LoopConfig, device: str) -> None:
-        if device:
-            check_device(device)
+        processes(device)
         self.stage, self.config = stage, config
         self.accelerator = Accelerator(
-            mixed_precision=config.precision, cpu=device == "cpu"
+            mixed_precision=config.precision,
+            cpu=on_processor(device),
+            # a network may be asked several times a step; buffers must lie still
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
         _check_shares(config, self.accelerator.num_processes)
         self.step = 0
@@ -184,12 +187,18 @@ class Training:
                 total = sum(
                     losses.values(), torch.zeros(()).to(next(iter(losses.values())))
                 )
-                self.accelerator.backward(total / len(micro))
+                with self._apart(network, last=part is micro[-1]):
+                    self.accelerator.backward(total / len(micro))
             for name, value in losses.items():
                 found[name] = found.get(name, 0.0) + float(value.detach()) / len(micro)
         if found:
             self._step(network, optimizer)
         return found, onward
+
+    def _apart(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Let gradients add up before the `last` part: processes meet once a step."""
+        held: AbstractContextManager[None] = self.accelerator.no_sync(network)
+        return nullcontext() if last else held
 
     def _step(self, network: nn.Module, optimizer: Any) -> None:
         weights, clip = network.parameters(), self.config.clip
@@ -212,6 +221,15 @@ class Training:
                 self.average[name].lerp_(value, 1 - decay)
             else:
                 self.average[name].copy_(value)
+
+    def mean(self, losses: dict[str, float]) -> dict[str, float]:
+        """The mean of `losses` over the processes: those of the whole batch."""
+        if self.accelerator.num_processes == 1:
+            return losses
+        names = sorted(losses)
+        told = torch.tensor([losses[n] for n in names], dtype=torch.float64)
+        found = self.accelerator.reduce(told.to(self.accelerator.device), "mean")
+        return dict(zip(names, found.tolist(), strict=True))
 
     def save(self, path: Path) -> None:
         """Write everything needed to go on, atomically, from the main process."""
@@ -277,7 +295,7 @@ def train(
             training.save(state)
         if step % config.log_every == 0 or ended:
             seconds = (time.perf_counter() - started) / (step - first)
-            yield _report(training, losses, seconds)
+            yield _report(training, training.mean(losses), seconds)
 
 
 def _report(training: Training, losses: dict[str, float], seconds: float) -> Report:

@@ -16,6 +16,7 @@ from napari_brainldm.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from napari_brainldm.engine.joint import fit_joint
 from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
@@ -34,6 +35,7 @@ from trainer.prepared import (
     provenance,
     stage_path,
 )
+from trainer.processes import first_alone, only_first, processes
 from trainer.stages.autoencoder import AutoencoderStage
 from trainer.stages.directions import encode, with_directions
 from trainer.stages.forecast import with_forecast
@@ -47,6 +49,7 @@ from trainer.stages.supervised import SupervisedStage
 if TYPE_CHECKING:
     from trainer.config import RunConfig
     from trainer.data.latents import Latents
+    from trainer.loop import Report
     from trainer.loop_config import LoopConfig
 
 MODEL = (
@@ -66,30 +69,62 @@ STAGES = ("segmenter", *MODEL, "supervised")
 def train_stage(
     config: RunConfig, stage: str, resume: bool, device: str, workers: int
 ) -> Iterator[str]:
-    """Prepare the data, train `stage` and save its checkpoint into the run's folder."""
-    if stage == "directions":
-        yield from _directions(config, workers, "ldae", "directions")
+    """Prepare the data, train `stage` and save its checkpoint into the run's folder.
+
+    In several processes, started by `accelerate launch`, the first one prepares, logs
+    and saves; lines come from it alone.
+    """
+    here = processes(device)
+    fitted = _fitted(config, stage, workers)
+    if fitted is not None:
+        yield from only_first(here, fitted)
         return
-    if stage == "forecast":
-        yield from _forecast(config, workers)
-        return
-    if stage == "autoencoder" and isinstance(config.autoencoder.spec, VoxelSpec):
-        yield from _voxel_space(config)
-        return
-    if stage == "segmenter":
-        running, loop = _segmenter(config)
-    else:
-        running, loop = yield from _on_dataset(config, stage, workers)
+    running, loop = yield from first_alone(here, _stage(config, stage, workers))
     state = stage_path(config, stage).with_suffix(".state")
+    reports = train(running, loop, state, resume, device)
+    if not here.is_main_process:
+        for _ in reports:
+            pass
+    else:
+        yield from _logged(config, stage, reports, resume)
+    yield from only_first(here, _saved(config, running, workers))
+
+
+def _fitted(config: RunConfig, stage: str, workers: int) -> Iterator[str] | None:
+    """The work of a stage that has no steps; None of one that is trained."""
+    if stage == "directions":
+        return _directions(config, workers, "ldae", "directions")
+    if stage == "forecast":
+        return _forecast(config, workers)
+    if stage == "autoencoder" and isinstance(config.autoencoder.spec, VoxelSpec):
+        return _voxel_space(config)
+    return None
+
+
+def _logged(
+    config: RunConfig, stage: str, reports: Iterator[Report], resume: bool
+) -> Iterator[str]:
     log = RunLog(Path(config.out) / "log" / stage, resume)
-    for report in train(running, loop, state, resume, device):
+    for report in reports:
         log.write(report)
         yield log.line(report)
-    checkpoint = trained(running, state)
-    sha = save_checkpoint(checkpoint, stage_path(config, stage))
-    yield f"Saved {stage_path(config, stage)} (sha256 {sha})"
-    if stage == "supervised":  # its codes are read by probes, as those of others
-        yield from _directions(config, workers, stage, stage)
+
+
+def _saved(config: RunConfig, running: Stage, workers: int) -> Iterator[str]:
+    """Write the checkpoint of a stage whose training has ended."""
+    path = stage_path(config, running.name)
+    sha = save_checkpoint(trained(running, path.with_suffix(".state")), path)
+    yield f"Saved {path} (sha256 {sha})"
+    if running.name == "supervised":  # its codes are read by probes, as those of others
+        yield from _directions(config, workers, running.name, running.name)
+
+
+def _stage(
+    config: RunConfig, stage: str, workers: int
+) -> Generator[str, None, tuple[Stage, LoopConfig]]:
+    if stage == "segmenter":
+        return _segmenter(config)
+    return (yield from _on_dataset(config, stage, workers))
 
 
 def _on_dataset(
@@ -186,12 +221,15 @@ def _ldm(
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
     autoencoder = _trained_autoencoder(config, dataset)
     known = vocabulary(config.data.covariates, dataset.train)
-    autoencoder = replace(autoencoder, card=replace(autoencoder.card, vocabulary=known))
+    asked = [conditions(e) for e in dataset.train]
+    joint = fit_joint(known, asked)
+    told = replace(autoencoder.card, vocabulary=known, joint=joint)
+    autoencoder = replace(autoencoder, card=told)
     train_set, unseen, mirrored = yield from _all_latents(config, autoencoder, dataset)
     stage = LdmStage(
         config.ldm,
         autoencoder,
-        (train_set, [conditions(e) for e in dataset.train]),
+        (train_set, asked),
         (unseen, [conditions(e) for e in dataset.held_out]),
         mirrored,
     )
@@ -217,6 +255,7 @@ def _trained_autoencoder(config: RunConfig, dataset: Dataset) -> Checkpoint:
         denoiser=None,
         preview=None,
         vocabulary=(),
+        joint=(),
         latent_centred=False,
         latent_scale=1.0,
         intensity=config.data.intensity,

@@ -115,7 +115,7 @@ class RegionMean:
             denoise = diffusion.guided(denoise, self._under(None), request.guidance)
         limit = self._card.schedule.clamp
         denoise = diffusion.clamped(denoise, limit) if limit else denoise
-        last = deque(solver(request, denoise, x, sigmas), maxlen=1)
+        last = deque(solver([request], denoise, x, sigmas), maxlen=1)
         latent = settled(last[0].x, sigmas[-1])
         raw = latent / self._card.latent_scale + self._centre
         picture: Tensor = self._decoder.decode(raw)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from napari_brainldm.engine.components import Connectivity
 from napari_brainldm.engine.diffusion import Schedule, linear, scaled_linear
+from napari_brainldm.engine.joint import Group
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.gm_autoencoder import GrayMatterAutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
@@ -64,8 +65,7 @@ class Covariate:
     histogram
         Training histogram of a number.
     range_from
-        Who says so, where the range was not measured in the training set by this
-        program: "the paper, section 2.1".
+        Who says so, where this program did not measure the range: "the paper, 2.1".
     """
 
     name: str
@@ -284,6 +284,8 @@ class Card:
         and the denoiser need not learn it.
     vocabulary
         Covariates in the order of the condition vector.
+    joint
+        How they occur together in the training set; empty when it is not told.
     directions
         Along which a semantic code can be moved, kept beside the weights.
     fnc
@@ -316,6 +318,7 @@ class Card:
     latent_scale: float = 1.0
     latent_centred: bool = False
     vocabulary: tuple[Covariate, ...] = ()
+    joint: tuple[Group, ...] = ()
     directions: tuple[Direction, ...] = ()
     fnc: Connectivity | None = None
     plane: Plane | None = None

@@ -238,13 +238,14 @@ def walk(
     x: Tensor,
     sigmas: Sequence[float],
     eta: float = 0.0,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
 ) -> Iterator[Step]:
     """Follow the probability-flow ODE through `sigmas`: down samples, up inverts.
 
     With `eta` > 0 each step down puts fresh noise back: eta 1 through all training
     timesteps is DDPM's ancestral sampling, eta between 0 and 1 is DDIM's family
-    (Song 2021, equation 16, written in the sigma frame).
+    (Song 2021, equation 16, written in the sigma frame). `generator` may be one for
+    each picture of the batch.
     """
     for index, (sigma, sigma_next) in enumerate(pairwise(sigmas), start=1):
         x0 = denoise(x, sigma)
@@ -282,8 +283,15 @@ def multistep(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Iterator[
         yield Step(index, len(sigmas) - 1, x, x0)
 
 
-def randn(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
-    """Unit Gaussian noise from the CPU generator: the same numbers for any device."""
+def randn(
+    shape: Sequence[int], generator: torch.Generator | Sequence[torch.Generator] | None
+) -> Tensor:
+    """Unit Gaussian noise from the CPU generator: the same numbers for any device.
+
+    With several generators each draws its own row of `shape`.
+    """
+    if isinstance(generator, Sequence):
+        return torch.cat([randn((1, *shape[1:]), own) for own in generator])
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
 

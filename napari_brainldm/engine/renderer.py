@@ -191,7 +191,7 @@ class Renderer:
     def rebuild(self, picture: Array) -> Array:
         """What the autoencoder alone makes of `picture`, which lies on the grid."""
         scaled = self._scaled(self._mean(picture, self.compute))
-        return self._decode(scaled, self.compute).data
+        return self.decode(scaled, self.compute).data
 
     def _mean(self, picture: Array, compute: Compute) -> Tensor:
         x = torch.from_numpy(picture)[None, None].to(compute.device)
@@ -210,8 +210,8 @@ class Renderer:
         for step in stepwise(diffusion.walk(denoise, x, up)):
             x = step.x
             yield Progress("invert", step.index, step.total)
-        vector = self._vector(scan.conditions)
-        return noise_of(self._denoiser(), x, up[-1], vector, code.semantic)
+        vector = self.vector(scan.conditions)
+        return noise_of(self.denoiser(), x, up[-1], vector, code.semantic)
 
     # -- pictures --------------------------------------------------------------
 
@@ -271,7 +271,7 @@ class Renderer:
         return None if picture is None else self._volume(picture)
 
     def _full(self, latent: Tensor, compute: Compute) -> Volume:
-        picture = self._decode(latent, compute)
+        picture = self.decode(latent, compute)
         data = torch.from_numpy(picture.data)[None, None].to(latent.device)
         self._cheap.learn(self._raw(latent), data)
         return picture
@@ -288,10 +288,10 @@ class Renderer:
             return code.latent
         sigmas = sigmas_of(request, self.card)
         noise = code.stochastic.to(compute.device)
-        vector, semantic = self._vector(request.conditions), self._moved(request, code)
-        x = noisy(self._denoiser(), noise, sigmas[0], vector, semantic)
+        vector, semantic = self.vector(request.conditions), self._moved(request, code)
+        x = noisy(self.denoiser(), noise, sigmas[0], vector, semantic)
         denoise = self._denoise(request, semantic, compute)
-        for step in stepwise(solver(request, denoise, x, sigmas)):
+        for step in stepwise(solver([request], denoise, x, sigmas)):
             x = step.x
             yield Progress("denoise", step.index, step.total, step.x0)
         return settled(x, sigmas[-1])
@@ -337,13 +337,13 @@ class Renderer:
         plain = replace(request, shift=())
         if plain not in self._owned:
             latent = yield from self._sample(plain, compute)
-            own = self._meant(self._decode(latent, compute).data, compute)
+            own = self._meant(self.decode(latent, compute).data, compute)
             assert own is not None
             most = sigmas_of(request, self.card)[0]
-            self._owned[plain] = retold(self._denoiser(), noise.to(own), most, own), own
+            self._owned[plain] = retold(self.denoiser(), noise.to(own), most, own), own
         return self._owned[plain]
 
-    def _vector(self, conditions: Conditions) -> Tensor | None:
+    def vector(self, conditions: Conditions) -> Tensor | None:
         """Condition vector (1, n) as the denoiser takes it; None without conditions."""
         if self.card.fnc is not None:
             return self.fnc.vector(conditions.fnc).to(self.compute.device)
@@ -355,14 +355,15 @@ class Renderer:
         self, request: Request, semantic: Tensor | None, compute: Compute
     ) -> diffusion.Denoise:
         """The denoiser under the conditions and the semantic code of one picture."""
-        bound = Bound(self._denoiser(), self.card, compute)
+        bound = Bound(self.denoiser(), self.card, compute)
         if semantic is not None:
             bound.check_guidance(request.guidance)
             return bound.coded(semantic)
-        return bound.under(self._vector(request.conditions), request.guidance)
+        return bound.under(self.vector(request.conditions), request.guidance)
 
     @torch.no_grad()
-    def _decode(self, latent: Tensor, compute: Compute) -> Volume:
+    def decode(self, latent: Tensor, compute: Compute) -> Volume:
+        """The picture of a latent (1, C, i, j, k) as the denoiser knows it."""
         with compute.autocast():
             picture = self._autoencoder().decode(self._raw(latent))
         return self._volume(picture)
@@ -383,7 +384,8 @@ class Renderer:
             self._encoder = self.checkpoint.autoencoder().to(self.compute.device)
         return self._encoder
 
-    def _denoiser(self) -> Any:
+    def denoiser(self) -> Any:
+        """The denoiser on the device; built when first needed."""
         if self._unet is None:
             self._unet = self.checkpoint.denoiser().to(self.compute.device)
         return self._unet

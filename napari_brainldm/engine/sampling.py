@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,17 +56,23 @@ def sigmas_of(request: Request, card: Card) -> tuple[float, ...]:
 
 
 def solver(
-    request: Request, denoise: diffusion.Denoise, x: Tensor, sigmas: tuple[float, ...]
+    requests: Sequence[Request],
+    denoise: diffusion.Denoise,
+    x: Tensor,
+    sigmas: tuple[float, ...],
 ) -> Iterator[diffusion.Step]:
-    """Steps down `sigmas` from `x` (1, C, i, j, k) by the sampler asked for."""
-    sampler = request.sampler
+    """Steps down `sigmas` from `x` (B, C, i, j, k), a row for each of `requests`.
+
+    They share the sampler; fresh noise comes from each one's own seed.
+    """
+    sampler = requests[0].sampler
     if sampler.name == "dpm++2m":
         return diffusion.multistep(denoise, x, sigmas)
     eta = 1.0 if sampler.name == "ddpm" else sampler.eta
-    seed = drawn_from(request.origin) or 0
+    seeds = [drawn_from(request.origin) or 0 for request in requests]
     # another stream than the starting noise, which the same seed draws
-    generator = torch.Generator().manual_seed(seed ^ 0x5EED)
-    return diffusion.walk(denoise, x, sigmas, eta, generator)
+    own = [torch.Generator().manual_seed(seed ^ 0x5EED) for seed in seeds]
+    return diffusion.walk(denoise, x, sigmas, eta, own)
 
 
 def raised(latent: Tensor, sigma: float, card: Card) -> Tensor:

@@ -199,7 +199,7 @@ def test_running_out_of_memory_is_a_sentence_and_the_next_picture_works(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(tiny, "_decode", fail)
+        patch.setattr(tiny, "decode", fail)
         with pytest.raises(EngineError, match="Memory ran out on cpu"):
             picture(tiny, Request(sampler=DDIM))
     assert picture(tiny, Request(sampler=DDIM)).size
@@ -209,7 +209,7 @@ def test_a_programming_error_is_not_called_a_lack_of_memory(tiny, monkeypatch):
     def fail(*_):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(tiny, "_decode", fail)
+    monkeypatch.setattr(tiny, "decode", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
         picture(tiny, Request(sampler=DDIM))
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_brainldm.engine import joint
 from napari_brainldm.engine.checkpoint import file_sha256, load_checkpoint
 from napari_brainldm.engine.fnc_file import read_fnc
 from napari_brainldm.engine.renderer import Renderer, finish
@@ -260,7 +261,8 @@ def refused(capsys, *words) -> str:
     return err
 
 
-def test_from_nothing_to_a_table(tmp_path, capsys):
+def test_from_nothing_to_a_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(joint, "LEAST", 2)  # so that four people count as a group
     config = tmp_path / "run.toml"
     config.write_text(CONFIG.format(out=tmp_path))
     pack, common = tmp_path / "pack", ("--config", config, "--workers", 1)
@@ -300,6 +302,7 @@ def test_from_nothing_to_a_table(tmp_path, capsys):
     assert second.card.kind == "brain-ldm"
     names = [c.name for c in second.card.vocabulary]
     assert names == ["age", "ventricles", "brain"]
+    assert [group.people for group in second.card.joint] == [4]
     assert second.card.latent_scale != 1.0
     for key, value in first.tensors.items():
         np.testing.assert_array_equal(value, second.tensors[key])
@@ -322,7 +325,7 @@ def test_from_nothing_to_a_table(tmp_path, capsys):
 
     plan = tmp_path / "plan.tsv"
     plan.write_text("age\tventricles\n70\t40\n")
-    words = ("--plan", plan, "--out", tmp_path / "made")
+    words = ("--plan", plan, "--out", tmp_path / "made", "--workers", 0)
     run(capsys, "generate", *common, *words)
     assert len(list((tmp_path / "made").rglob("*_T1w.nii.gz"))) == 1
 

@@ -305,7 +305,7 @@ def test_12_out_of_memory(story: Story, monkeypatch: pytest.MonkeyPatch) -> None
 
     before = story.picture.copy()
     with monkeypatch.context() as broken:
-        broken.setattr(renderer, "_decode", fail)
+        broken.setattr(renderer, "decode", fail)
         story.dock.ask()
         story.settle()
         assert "Memory ran out" in story.said

@@ -1,0 +1,69 @@
+"""One training run in several processes, as `accelerate launch` starts them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_brainldm.engine.device import best_device, check_device
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=2)
+"""How long processes wait for the first, which prepares the data alone."""
+
+
+def on_processor(device: str) -> bool:
+    """Whether training on `device` (empty: the best) needs no graphics card.
+
+    Accelerate has to be told: else processes on such a machine would not meet.
+    """
+    return (device or best_device()) == "cpu"
+
+
+def processes(device: str) -> PartialState:
+    """Which of how many this process is; joins the others when first called."""
+    from accelerate import PartialState
+
+    if device:
+        check_device(device)
+    known: Any = PartialState
+    found: PartialState = known(cpu=on_processor(device), timeout=PATIENCE)
+    return found
+
+
+def first_alone(
+    state: PartialState, work: Generator[str, None, T]
+) -> Generator[str, None, T]:
+    """Drive `work` in every process, in the first one before the others.
+
+    What the first one has put on disk the others then find there. Lines come from the
+    first one.
+    """
+    with state.main_process_first():
+        return (yield from told_by_first(state, work))
+
+
+def told_by_first(
+    state: PartialState, work: Generator[str, None, T]
+) -> Generator[str, None, T]:
+    """`work`, whose lines only the first process tells."""
+    while True:
+        try:
+            line = next(work)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+        if state.is_main_process:
+            yield line
+
+
+def only_first(state: PartialState, work: Iterator[str]) -> Iterator[str]:
+    """`work` in the first process alone; the others wait for its end."""
+    if state.is_main_process:
+        yield from work
+    state.wait_for_everyone()
