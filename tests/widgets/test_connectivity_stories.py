@@ -218,6 +218,8 @@ def test_07_which_networks(story: Tale) -> None:
     assert "Spearman" in story.dock.saliency.sanity.text()
     if FOLDER:
         story.dock.area.ensureWidgetVisible(heat)
+    else:  # nobody has laid it out
+        heat.resize(300, 200)
     place = heat.centre_of(1, 3).toPoint()
     story.qtbot.mouseClick(heat, Qt.MouseButton.LeftButton, pos=place)
     assert f"Saliency: {heat.heat.rows[1]}" in story.names()
