@@ -3,8 +3,10 @@
 Needs a display (a virtual one will do: `xvfb-run -a python tools/screenshots.py`);
 writes explore_2d, structures_2d, explore_3d, compare, side_by_side, regions, sweep and
 seeds (.png) into docs/images, progression.png of a simulated person's scan, and
-visits.png and visits_left_out.png of four visits of a simulated person, and
-reader_study.png of a study of simulated scans against the bundled model.
+visits.png and visits_left_out.png of four visits of a simulated person,
+reader_study.png of a study of simulated scans against the bundled model, and, where the
+bundled GM-LDM is there, connectivity.png, contrast.png, clusters.png, figures.png and
+blocks.png of its simulated people.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ import napari
 from qtpy.QtWidgets import QApplication, QWidget
 from superqt import QCollapsible
 
+from napari_brainldm.engine.resources import bundled_fnc
 from napari_brainldm.engine.scan_file import save_volume
 from napari_brainldm.engine.volume import Volume, mni_grid
 from napari_brainldm.review.build import build
 from napari_brainldm.review.plan import Chosen, Plan
 from napari_brainldm.review.session import Status
 from napari_brainldm.review.sources import Source
+from napari_brainldm.widgets.connectivity import ConnectivityDock
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.layers import layer_tuple
 from napari_brainldm.widgets.progression import ProgressionDock
@@ -169,6 +173,53 @@ def read(theme: str, checkpoint: Path | None, folder: Path) -> None:
         viewer.close()
 
 
+def connect(theme: str, checkpoint: Path | None, folder: Path) -> None:
+    """Simulated people's connectivity: a pair of networks, a comparison, blocks."""
+    if bundled_fnc() is None:
+        print("No simulated connectivity is bundled: connectivity is left out.")
+        return
+    viewer = napari.Viewer(show=True, show_welcome_screen=False)
+    viewer.theme = theme
+    viewer.window.resize(1400, 900)
+    dock = ConnectivityDock(viewer, checkpoint)
+    viewer.window.add_dock_widget(dock, name="Connectivity (Brain LDM)", area="right")
+    rest(dock)
+    dock.matrices.source.sample.click()
+    rest(dock)
+    matrix = dock.matrices.matrix
+    matrix.clicked.emit(0, len(dock.matrices.components) - 1)
+    rest(dock)
+    viewer.reset_view()
+    save(viewer, folder / "connectivity.png")
+    unfold(dock, dock.contrast)
+    panel = dock.contrast
+    panel.whose.setCurrentIndex(1)
+    panel.seeds.setValue(2)
+    panel.begin.click()
+    rest(dock)
+    panel.table.click()
+    rest(dock)
+    dock.area.ensureWidgetVisible(panel.voxels)
+    save(viewer, folder / "contrast.png")
+    panel.clusters.click()
+    rest(dock)
+    save(viewer, folder / "clusters.png")
+    panel.figures.click()
+    rest(dock)
+    save(viewer, folder / "figures.png")
+    for shown in dock.contrasts.tables.panels.values():
+        shown.parentWidget().hide()
+    fold(panel)
+    unfold(dock, dock.saliency)
+    dock.saliency.method.setCurrentIndex(1)
+    dock.saliency.begin.click()
+    rest(dock)
+    dock.saliency.clicked.emit(1, 3)
+    dock.area.ensureWidgetVisible(dock.saliency.blocks)
+    save(viewer, folder / "blocks.png")
+    viewer.close()
+
+
 def person_in_time() -> list[tuple[float, Volume]]:
     """Age in years and scan at four visits of somebody who never was."""
     config = PopulationConfig(youngest=70, oldest=71, mix=(0, 0, 1))
@@ -308,6 +359,7 @@ SHOTS = {
     "progression": progress,
     "visits": travel,
     "reader_study": read,
+    "connectivity": connect,
 }
 
 if __name__ == "__main__":

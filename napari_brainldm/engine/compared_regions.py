@@ -55,6 +55,7 @@ class RegionContrast:
     """
 
     atlas: str
+    atlas_version: str
     roi_id: int
     name: str
     hemi: str
@@ -204,6 +205,7 @@ def _row(
     flags = ("dropped",) if place is None else ("small",) if size < SMALL else ()
     head = RegionContrast(
         atlas.name,
+        atlas.edition,
         region.index,
         region.name,
         side_of(region.name),

@@ -7,25 +7,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_brainldm.engine.atlas import nearest_centre
+from napari_brainldm.engine.atlas import Atlas, nearest_centre
+from napari_brainldm.engine.cluster_table import cluster_table
 from napari_brainldm.engine.compared_regions import (
     RegionContrast,
     region_contrasts,
     to_tsv,
 )
+from napari_brainldm.engine.contrast_figures import KINDS, encoded, figures
 from napari_brainldm.engine.contrast_flags import WORDS, flagged, judge
 from napari_brainldm.engine.export import derived_record, marked, write_picture
 from napari_brainldm.engine.files import write_whole, writing_into
+from napari_brainldm.engine.fnc_contrast import SHOWN
+from napari_brainldm.engine.inference import interval, sign_consistency
 from napari_brainldm.engine.regions import Row, Table
+from napari_brainldm.engine.volume import Volume
+from napari_brainldm.engine.voxelwise import VoxelTested
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_brainldm.engine.atlas import Atlas
     from napari_brainldm.engine.fnc_contrast import Contrasted
     from napari_brainldm.engine.renderer import Renderer
-    from napari_brainldm.engine.volume import Volume
 
 OF_MANY = {
     "diff": "difference",
@@ -47,6 +52,8 @@ OF_ONE = {
 }
 COMMON = {"mean_A": "A", "mean_B": "B", "n_vox": "voxels", "flags": "flags"}
 """Fields of a `RegionContrast` and their heads on screen; the file has all fields."""
+
+MASK = f"voxels in which the mean of A or of B is above {SHOWN:g}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,11 @@ def _shown(
 
 
 def maps_of(made: Contrasted) -> dict[str, Volume]:
-    """Every map of a contrast, by the name that its file gets."""
+    """The maps of a contrast that are shown, by the name that its file gets.
+
+    Where nearly all of the brain changes in one direction, "adjusted" is the
+    difference less its mean in the mask, to be seen beside the raw one.
+    """
     compared = made.compared
     null = made.percentile()
     maps = {
@@ -93,12 +104,50 @@ def maps_of(made: Contrasted) -> dict[str, Volume]:
         "sd": made.spread,
         "effect": made.effect,
     }
+    if "global" in judge(made).flags:
+        maps["adjusted"] = made.adjusted
     return maps if null is None else maps | {"percentile": null}
 
 
-def summary(renderer: Renderer, made: Contrasted) -> dict[str, Any]:
+def _further_maps(
+    made: Contrasted, tested: VoxelTested | None
+) -> dict[str, NDArray[np.floating]]:
+    """Maps (i, j, k) for files alone: what further statistics need."""
+    compared = made.compared
+    found: dict[str, NDArray[np.floating]] = {"mask": made.mask.astype(np.float32)}
+    if compared.people > 1:
+        low, high = interval(compared.differences.astype(np.float64))
+        found |= {
+            "sd-seeds": compared.seed_sd.mean(0),
+            "ci-low": low,
+            "ci-high": high,
+            "same-sign": sign_consistency(compared.differences.astype(np.float64)),
+        }
+    return found if tested is None else found | tested.maps()
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """How a contrast is read.
+
+    Attributes
+    ----------
+    atlas
+        Names its places; in MNI space, on its own grid.
+    threshold
+        Effect from which voxels are outlined, and are clusters; 0 for none.
+    tested
+        The test of every voxel; None where there was none.
+    """
+
+    atlas: Atlas
+    threshold: float = 1.0
+    tested: VoxelTested | None = None
+
+
+def summary(renderer: Renderer, made: Contrasted, reading: Reading) -> dict[str, Any]:
     """The whole of a contrast in numbers, plain values."""
-    compared, judged = made.compared, judge(made)
+    compared, judged, atlas = made.compared, judge(made), reading.atlas
     requests = compared.record.requests
     names = {r.conditions.fnc: renderer.fnc.of(r.conditions.fnc).name for r in requests}
     effect = "Hedges' g of pairs" if compared.people > 1 else "mean / SD over seeds"
@@ -111,37 +160,66 @@ def summary(renderer: Renderer, made: Contrasted) -> dict[str, Any]:
         "Against": dict(compared.record.parameters)["against"],
         "SD": "over subjects" if compared.people > 1 else "over seeds",
         "Effect": effect,
+        "Threshold": reading.threshold or None,
+        "VoxelTest": None if reading.tested is None else reading.tested.told(),
         "WholeBrain": judged.to_plain(),
         "Flags": {name: WORDS[name] for name in judged.flags},
         "Connectivity": names,
+        "Mask": MASK,
         "MaskVoxels": int(np.count_nonzero(made.mask)),
         "Smoothing": "none",
+        "Atlas": {
+            "name": atlas.name,
+            "version": atlas.edition,
+            "licence": atlas.licence,
+            "sha256": atlas.digest,
+        },
     }
 
 
 def write_contrast(
-    renderer: Renderer, made: Contrasted, table: ContrastTable, path: Path
+    renderer: Renderer, made: Contrasted, reading: Reading, path: Path
 ) -> list[Path]:
-    """Write maps (NIfTI with sidecars), region table (TSV) and summary (JSON).
+    """Write maps (NIfTI with sidecars), tables (TSV), figures, and summary (JSON).
 
     `path` names the folder, and what all files begin with.
     """
     folder, stem = path.parent, path.name.partition(".")[0]
-    told = summary(renderer, made)
-    written = []
-    for name, picture in maps_of(made).items():
-        record = derived_record(renderer, made.compared.record, picture)
-        notes = record | {"Map": name, "Inference": told["Inference"]}
-        written.append(write_picture(picture, notes, folder, f"{stem}_{name}"))
-    start = marked(stem)
-    texts = {
-        f"{start}_regions.tsv": table.to_tsv(),
-        f"{start}_summary.json": json.dumps(
-            told | {"RegionTable": table.title}, indent=1, sort_keys=True
-        ),
+    told = summary(renderer, made, reading)
+    affine = made.compared.first.affine
+    maps = maps_of(made) | {
+        name: Volume(np.asarray(data, np.float32), affine)
+        for name, data in _further_maps(made, reading.tested).items()
     }
+    common = {key: told[key] for key in ("Inference", "Mask", "Smoothing", "Atlas")}
+    written = []
+    for name, picture in maps.items():
+        record = derived_record(renderer, made.compared.record, picture)
+        notes = record | common | {"Map": name}
+        written.append(write_picture(picture, notes, folder, f"{stem}_{name}"))
     with writing_into(folder):
-        for name, text in texts.items():
-            write_whole(folder / name, text.encode())
-            written.append(folder / name)
+        for name, content in _files(made, reading, told).items():
+            path = folder / f"{marked(stem)}_{name}"
+            write_whole(path, content)
+            written.append(path)
     return written
+
+
+def _files(
+    made: Contrasted, reading: Reading, told: dict[str, Any]
+) -> dict[str, bytes]:
+    """Content of every file beside the maps, by the end of its name."""
+    table = contrast_table(made, reading.atlas)
+    clusters = cluster_table(made, reading.atlas, reading.threshold)
+    titles = {"RegionTable": table.title, "ClusterTable": clusters.title}
+    drawn = figures(made, table, reading.threshold)
+    return {
+        "regions.tsv": table.to_tsv().encode(),
+        "clusters.tsv": clusters.to_tsv().encode(),
+        "summary.json": json.dumps(told | titles, indent=1, sort_keys=True).encode(),
+        **{
+            f"{name}.{kind}": encoded(figure, kind)
+            for name, figure in drawn.items()
+            for kind in KINDS
+        },
+    }

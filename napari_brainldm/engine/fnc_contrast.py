@@ -91,6 +91,13 @@ class Contrasted:
         found = np.divide(mean, sd, out=np.zeros_like(mean), where=sd > FLOOR)
         return Volume(found, self.compared.first.affine)
 
+    @property
+    def adjusted(self) -> Volume:
+        """The mean difference less its mean in the mask, 0 elsewhere."""
+        mean, mask = self.compared.mean, self.mask
+        away = mean.data - mean.data[mask].mean() if mask.any() else mean.data
+        return Volume(np.where(mask, away, np.float32(0)), mean.affine)
+
     def beyond(self, threshold: float) -> NDArray[np.bool_]:
         """Voxels (i, j, k) of the mask whose effect is at least `threshold`."""
         large = np.abs(self.effect.data) >= threshold

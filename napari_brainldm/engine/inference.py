@@ -103,15 +103,15 @@ def sign_flip_test(differences: Floats, flips: int = FLIPS, seed: int = 0) -> Te
     largest_beyond = np.ones(len(observed))
     for _ in range(flips):
         signs = rng.choice((-1.0, 1.0), len(differences))
-        t = np.abs(_flipped_t(differences, signs))
+        t = np.abs(flipped_t(differences, signs))
         beyond += t >= size
         largest_beyond += t.max() >= size
     p, p_fwe = beyond / (flips + 1), largest_beyond / (flips + 1)
     return Tested(observed, p, p_fwe, false_discovery(p))
 
 
-def _flipped_t(differences: Floats, signs: Floats) -> Floats:
-    """As `paired_t` after flipping: squares stay, so that the SD follows the mean."""
+def flipped_t(differences: Floats, signs: Floats) -> Floats:
+    """As `paired_t` after `signs` (N,) flipped subjects, whose squares stay."""
     count = len(differences)
     mean = signs @ differences / count
     squares = np.square(differences).sum(0)

@@ -16,6 +16,8 @@ MARK = "RESOURCES.md"
 SEGMENTER = "segmenter.safetensors"
 BRAIN_LDM, LDAE = "brain_ldm_demo.safetensors", "ldae_demo.safetensors"
 GM_LDM = "gm_ldm_demo.safetensors"
+FNC, COMPONENTS = "gm_ldm_fnc.csv", "gm_ldm_components.tsv"
+"""Connectivity (Fisher z) of simulated people, and what its rows stand for."""
 
 
 def resource(name: str) -> Path:
@@ -56,6 +58,16 @@ def bundled_gm_ldm() -> Path:
             "Press Open… and choose one; python -m trainer train gmldm makes it."
         )
     return found
+
+
+def bundled_fnc() -> Path | None:
+    """The table of simulated people's connectivity; None in a tree without it."""
+    return _found(FNC)
+
+
+def bundled_components() -> Path | None:
+    """Names and domains of its components; None where NeuroMark's serve."""
+    return _found(COMPONENTS)
 
 
 def models_at_hand() -> list[Path]:

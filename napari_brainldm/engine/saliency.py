@@ -2,8 +2,9 @@
 
 A paired difference (picture minus that of the mean connectivity, same noise) comes
 first; then occlusion of blocks, which says which networks made it; then integrated
-gradients. None of them is evidence by looking good: each must change when the weights
-are randomised (Adebayo 2018, https://arxiv.org/abs/1810.03292).
+gradients (`engine.attribution`); last, attention (`engine.attention`), which describes
+the network and no more. None of them is evidence by looking good: each must change when
+the weights are randomised (Adebayo 2018, https://arxiv.org/abs/1810.03292).
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ MAPPED = (".slopes", ".compress")
 
 
 @dataclass(frozen=True, eq=False)
-class Occluded:
-    """What each block of connectivity adds to each region.
+class ByBlock:
+    """What each block of connectivity has to do with each region.
 
     Attributes
     ----------
@@ -49,10 +50,9 @@ class Occluded:
     atlas
         On the grid of the pictures.
     table
-        float32 (blocks, regions): region mean of the picture minus that of the picture
-        whose block is the training mean; mean over seeds.
+        float32 (blocks, regions): region means of `maps`.
     maps
-        float32 (blocks, i, j, k): the same per voxel.
+        float32 (blocks, i, j, k).
     """
 
     blocks: tuple[tuple[str, str], ...]
@@ -66,6 +66,13 @@ class Occluded:
         names = tuple(region.name for region in self.atlas.regions)
         sides = tuple(first for first, _ in self.blocks)
         return Heat(self.table, rows, names, sides, ("",) * len(names))
+
+
+class Occluded(ByBlock):
+    """What each block adds: the picture minus that whose block is the training mean.
+
+    Mean over seeds, in the unit of the picture.
+    """
 
 
 def paired_difference(

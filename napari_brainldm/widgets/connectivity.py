@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from napari_brainldm.engine.fnc_sample import sample_fnc
 from napari_brainldm.engine.resources import bundled_gm_ldm
 from napari_brainldm.widgets.contrast_panel import EVERYBODY, ContrastPanel
 from napari_brainldm.widgets.contrasts import Contrasts
@@ -18,7 +19,7 @@ from napari_brainldm.widgets.fnc_panel import FncPanel
 from napari_brainldm.widgets.job import Step, Task, Tick
 from napari_brainldm.widgets.looks import colours_of
 from napari_brainldm.widgets.saliency import Asked, Found, Saliency, words_of
-from napari_brainldm.widgets.saliency_panel import BLOCKS, GRADIENTS, SaliencyPanel
+from napari_brainldm.widgets.saliency_panel import BY_BLOCK, GRADIENTS, SaliencyPanel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -45,6 +46,7 @@ class ConnectivityDock(ExploreDock):
 
     def _make_parts(self) -> None:
         super()._make_parts()
+        self._sampling = False  # whether the sample is to be opened with a model
         self.asked.hide()  # structures are found in heads, not in maps of gray matter
         self.matrices = FncPanel()
         self.contrast = ContrastPanel()
@@ -67,20 +69,23 @@ class ConnectivityDock(ExploreDock):
     def _wire(self) -> None:
         super()._wire()
         self.matrices.source.opening.connect(self._on_matrices_opening)
+        self.matrices.source.sampled.connect(self.open_sample)
         self.matrices.moved.connect(self._on_form_moved)
         self.matrices.released.connect(self._on_form_released)
         self.contrast.asked.connect(self._on_contrast_asked)
         self.contrast.outlined.connect(self.contrasts.outline)
-        self.contrast.tabled.connect(self.contrasts.show_table)
+        self.contrast.tabled.connect(self.contrasts.tables.show)
+        self.contrast.voxels.asked.connect(self.contrasts.test)
         self.contrast.writing.connect(self.contrasts.write)
         self.contrasts.sharpened.connect(self.contrast.tell_progress)
         self.contrasts.told.connect(self._on_contrasts_told)
-        self.contrasts.tabled.connect(self._on_contrasts_tabled)
+        self.contrasts.tested_voxels.connect(self._on_voxels_tested)
+        self.contrasts.tables.tabled.connect(self._on_contrasts_tabled)
         self.saliency.asked.connect(self._on_saliency_asked)
         self.saliency.clicked.connect(self._on_saliency_clicked)
         self.salient.ready.connect(self.saliency.prepare)
         self.salient.told.connect(self._on_salient_told)
-        for part in (self.matrices, self.contrasts):
+        for part in (self.matrices, self.contrasts, self.contrasts.tables):
             part.failed.connect(self.error.show_sentence)
 
     @property
@@ -109,7 +114,16 @@ class ConnectivityDock(ExploreDock):
                 retriable=False,
             )
 
+        elif self._sampling:
+            self.open_sample()
+
     # -- connectivity ----------------------------------------------------------
+
+    def open_sample(self) -> None:
+        """Load the simulated people that come with the program, once a model is."""
+        self._sampling = self.desk.loading or not self._ready
+        if not self._sampling:
+            self._on_matrices_opening(sample_fnc)
 
     def _on_matrices_opening(self, reading: Callable[[], FncTable]) -> None:
         self.error.hide()
@@ -142,10 +156,15 @@ class ConnectivityDock(ExploreDock):
 
     def _on_contrasts_told(self, made: Contrasted, judged: Judged) -> None:
         self._last = "Comparison"
-        self.contrast.tell(made.compared.sentence(), judged.told())
+        people = made.compared.people
+        self.contrast.tell(made.compared.sentence(), judged.told(), people)
 
-    def _on_contrasts_tabled(self, atlas: str) -> None:
-        self._last = f"Regions of {atlas}"
+    def _on_contrasts_tabled(self, what: str) -> None:
+        self._last = what
+
+    def _on_voxels_tested(self, words: str) -> None:
+        self._last = "Voxels tested"
+        self.contrast.voxels.tell(words)
 
     # -- saliency --------------------------------------------------------------
 
@@ -176,7 +195,7 @@ class ConnectivityDock(ExploreDock):
         good = test is not None and test.passed
         self.saliency.forget()
         self.saliency.tell(words_of(found), told, good)
-        if found.asked.method == BLOCKS:
+        if found.asked.method in BY_BLOCK:
             self.saliency.show_blocks(found.value.heat())
         elif found.asked.method == GRADIENTS:
             known = self.matrices.components

@@ -18,7 +18,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_brainldm.engine.fnc_contrast import AGAINST
+from napari_brainldm.widgets.contrast_tables import CLUSTERS, FIGURES, REGIONS
 from napari_brainldm.widgets.looks import Colours, named, sentence_label, set_style
+from napari_brainldm.widgets.voxel_panel import VoxelPanel
 
 SHOWN, EVERYBODY = "this connectivity", "everybody"
 TITLES = {
@@ -32,11 +34,11 @@ EFFECT = 1.0
 
 
 class ContrastPanel(QWidget):
-    """Asks for a comparison, its outline, its table and its files."""
+    """Asks for a comparison, its outline, tables, figures, test and files."""
 
     asked = Signal()
     outlined = Signal(float)  # threshold of the effect
-    tabled = Signal()
+    tabled = Signal(str)  # what is to be shown: a key of `contrast_tables.TITLES`
     writing = Signal(object)  # Path: what all files begin with
 
     def __init__(self) -> None:
@@ -45,13 +47,16 @@ class ContrastPanel(QWidget):
         self.seeds, self.nulls = QSpinBox(), QSpinBox()
         self.threshold = QDoubleSpinBox()
         self.begin, self.table = QPushButton("Compare"), QPushButton("Regions…")
-        self.export = QPushButton("Export…")
+        self.clusters, self.figures = QPushButton("Clusters…"), QPushButton("Figures…")
+        self.export, self.voxels = QPushButton("Export…"), VoxelPanel()
         self.words, self.flags = sentence_label("Comparison"), sentence_label("Flags")
         self._set_up()
         self._lay_out()
         self.begin.clicked.connect(self.asked)
         self.threshold.valueChanged.connect(self.outlined)
-        self.table.clicked.connect(self.tabled)
+        self.table.clicked.connect(self._on_table_clicked)
+        self.clusters.clicked.connect(self._on_clusters_clicked)
+        self.figures.clicked.connect(self._on_figures_clicked)
         self.export.clicked.connect(self.ask)
         self.forget()
 
@@ -74,11 +79,11 @@ class ContrastPanel(QWidget):
         self.flags.setText("")
         self._allow(False)
 
-    def tell(self, sentence: str, flags: str) -> None:
-        """What may be inferred, and what to mind."""
+    def tell(self, sentence: str, flags: str, people: int) -> None:
+        """What may be inferred of how many subjects, and what to mind."""
         self.words.setText(sentence)
         self.flags.setText(f"⚠ {flags}" if flags else "")
-        self._allow(True)
+        self._allow(True, people)
 
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""
@@ -92,9 +97,23 @@ class ContrastPanel(QWidget):
         if name:
             self.writing.emit(Path(name))
 
-    def _allow(self, there: bool) -> None:
-        for part in (self.threshold, self.table, self.export):
+    def _on_table_clicked(self) -> None:
+        self.tabled.emit(REGIONS)
+
+    def _on_clusters_clicked(self) -> None:
+        self.tabled.emit(CLUSTERS)
+
+    def _on_figures_clicked(self) -> None:
+        self.tabled.emit(FIGURES)
+
+    def _shows(self) -> tuple[QPushButton, ...]:
+        """What shows a comparison that is made, or writes it."""
+        return self.table, self.clusters, self.figures, self.export
+
+    def _allow(self, there: bool, people: int = 0) -> None:
+        for part in (self.threshold, *self._shows()):
             part.setEnabled(there)
+        self.voxels.allow(people)
 
     def _set_up(self) -> None:
         for key, words in AGAINST.items():
@@ -118,7 +137,12 @@ class ContrastPanel(QWidget):
         named(self.threshold, "Outline from", tip)
         named(self.begin, "Compare", "Render all pairs in the background")
         named(self.table, "Regions", "The table of an atlas, below the picture")
-        named(self.export, "Export", "Write all maps, the region table and a summary")
+        tip = "Neighbouring voxels of either sign beyond the outline, as a table"
+        named(self.clusters, "Clusters", tip)
+        tip = "Glass brain, slices and bars of regions for a paper"
+        named(self.figures, "Figures", tip)
+        tip = "Write all maps, both tables, the figures and a summary"
+        named(self.export, "Export", tip)
         for box in (self.whose, self.against):
             box.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -133,12 +157,15 @@ class ContrastPanel(QWidget):
         form.addRow("Null pairs", self.nulls)
         form.addRow("Outline from", self.threshold)
         buttons = QHBoxLayout()
-        for button in (self.begin, self.table, self.export):
+        buttons.setSpacing(4)
+        for button in self._shows():
             button.setMinimumWidth(0)
             buttons.addWidget(button, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
-        layout.addLayout(buttons)
+        layout.addWidget(self.begin)
         layout.addWidget(self.words)
         layout.addWidget(self.flags)
+        layout.addLayout(buttons)
+        layout.addWidget(self.voxels)

@@ -1,4 +1,4 @@
-"""Asks the desk for comparisons of connectivity; shows, tables and writes them."""
+"""Asks the desk for comparisons of connectivity; shows, tests and writes them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.atlas import bundled
 from napari_brainldm.engine.compared import Sharpened
-from napari_brainldm.engine.contrast_export import (
-    ContrastTable,
-    contrast_table,
-    maps_of,
-    write_contrast,
-)
+from napari_brainldm.engine.contrast_export import Reading, maps_of, write_contrast
 from napari_brainldm.engine.contrast_flags import Judged, judge
 from napari_brainldm.engine.export import derived_record
 from napari_brainldm.engine.fnc_contrast import (
@@ -24,10 +19,10 @@ from napari_brainldm.engine.fnc_contrast import (
 )
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import Volume
-from napari_brainldm.widgets import layers, overlays
+from napari_brainldm.engine.voxelwise import LEVEL, VoxelTested, voxel_test
+from napari_brainldm.widgets import overlays
+from napari_brainldm.widgets.contrast_tables import REGIONS, ContrastTables
 from napari_brainldm.widgets.job import Step, Task, Tick
-from napari_brainldm.widgets.regions import load_atlas
-from napari_brainldm.widgets.regions_panel import BUNDLED, RegionsPanel
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -45,41 +40,55 @@ NAMES = {
     "sd": ("SD of A − B", "size"),
     "effect": ("Effect of A − B", "change"),
     "percentile": ("Percentile in the null", "size"),
+    "adjusted": ("A − B, less its mean", "change"),
     "difference": ("A − B", "change"),
 }
 """Key of a map -> name of its layer, and how it is shown; the last is on top."""
 
 CHANGE = NAMES["difference"][0]
 OUTLINE = "Outline of A − B"
+SURE = f"p ≤ {LEVEL:g}"
+COLOURS = {"largest t": "#f48fb1", "TFCE": "#4dd0e1"}
+"""Of the outlines of what a test finds; none is that of the effect's."""
 
 
 class Contrasts(QObject):
-    """Keeps the last comparison, its layers and its table.
+    """Keeps the last comparison, its layers, its tables, and its test.
 
     Attributes
     ----------
     made
         The last comparison that came to its end; None without one.
+    tested
+        The test of its voxels; None without one.
+    tables
+        What is shown of it below the canvas.
     """
 
     sharpened = Signal(int, int)  # pairs done, of how many
     told = Signal(object, object)  # Contrasted, Judged
-    tabled = Signal(str)  # name of the atlas
+    tested_voxels = Signal(str)  # what the test says
     failed = Signal(str)
 
     def __init__(self, viewer: Any, desk: Desk) -> None:
         super().__init__()
         self._viewer, self._desk = viewer, desk
         self.made: Contrasted | None = None
-        self.panel: RegionsPanel | None = None
+        self.tested: VoxelTested | None = None
+        self.tables = ContrastTables(viewer, desk)
         self._layers: dict[str, Any] = {}
-        self._atlases: dict[object, Atlas] = {}
         self._threshold = 1.0
         desk.opened.connect(self.forget)
 
+    @property
+    def panel(self) -> Any:
+        """The table of regions; None before it is asked for."""
+        return self.tables.panels.get(REGIONS)
+
     def forget(self, *_: object) -> None:
         """There is no comparison of the model in use."""
-        self.made = None
+        self.made = self.tested = None
+        self.tables.tell(None, self._threshold)
 
     def compare(
         self,
@@ -98,7 +107,8 @@ class Contrasts(QObject):
         except EngineError as error:
             self.failed.emit(str(error))
             return
-        self.made = None
+        self.forget()
+        self._drop(*(name for name in self._layers if name != "difference"))
         work = partial(_contrasted, renderer, pairs, against, counts)
         task = Task("contrast", work, self._on_made, along=self._on_sharpened)
         self._desk.background(task)
@@ -108,38 +118,28 @@ class Contrasts(QObject):
         self._threshold = threshold
         if self.made is not None:
             self._show_outline(self.made)
+            self.tables.outline(threshold)
 
-    def show_table(self) -> None:
-        """Show the regions below the canvas; made and docked when first asked for."""
-        if self.panel is None:
-            self.panel = RegionsPanel(of_structures=False)
-            self.panel.wanted.connect(self._on_panel_wanted)
-            self.panel.gone_to.connect(partial(layers.go_to, self._viewer))
-            self.panel.failed.connect(self.failed)
-        dock = self.panel.parentWidget()
-        dock = dock or self._viewer.window.add_dock_widget(
-            self.panel, name="Regions of the comparison", area="bottom"
-        )
-        dock.show()
-        self._refresh()
+    def test(self, flips: int, enhanced: bool) -> None:
+        """Test every voxel in the background."""
+        if self.made is not None:
+            work = partial(_tested, self.made, flips, enhanced)
+            receive = partial(self._on_tested, self.made)
+            self._desk.background(Task("voxels", work, receive))
 
     def write(self, path: Path) -> None:
-        """Write maps, table and summary; `path` names what all begin with."""
+        """Write maps, tables, figures, summary; `path` names what all begin with."""
         if self.made is None or self._desk.renderer is None:
             return
-        atlas = self._atlases.get(self._chosen)
-        work = partial(_write, self._desk.renderer, self.made, atlas, path)
+        read = self.tables.atlas, self._threshold, self.tested
+        work = partial(_write, self._desk.renderer, self.made, read, path)
         self._desk.run(Task("save", work, self._desk.saved.emit, patient=True))
 
     def close(self) -> None:
         """Let go of viewer and layers; what is shown stays."""
-        self._viewer = self.panel = None
+        self.tables.close()
+        self._viewer = None
         self._layers.clear()
-        self._atlases.clear()
-
-    @property
-    def _chosen(self) -> object:
-        return BUNDLED if self.panel is None else self.panel.chosen
 
     def _on_sharpened(self, so_far: Sharpened) -> None:
         self._show("difference", so_far.mean)
@@ -153,8 +153,26 @@ class Contrasts(QObject):
                 self._show(name, maps[name])
         self._show_outline(self.made)
         self.told.emit(self.made, judged)
-        if self.panel is not None:
-            self._refresh()
+        self.tables.tell(self.made, self._threshold)
+
+    def _on_tested(self, made: Contrasted, tested: VoxelTested) -> None:
+        if made is not self.made:
+            return  # of an older comparison
+        self.tested = tested
+        affine = made.compared.first.affine
+        for name, kept in tested.beyond().items():
+            title = f"{SURE} ({name})"
+            self._drop(title)
+            if kept.any():
+                volume = Volume(kept, affine)  # type: ignore[arg-type]
+                self._layers[title] = overlays.show_outline(
+                    self._viewer, title, volume, COLOURS[name]
+                )
+        self.tested_voxels.emit(tested.told())
+
+    def _drop(self, *names: str) -> None:
+        for name in names:
+            overlays.remove(self._viewer, self._layers.pop(name, None))
 
     def _show(self, name: str, picture: Volume) -> None:
         title, kind = NAMES[name]
@@ -170,28 +188,10 @@ class Contrasts(QObject):
         self._layers[name] = layer
 
     def _show_outline(self, made: Contrasted) -> None:
-        before = self._layers.pop(OUTLINE, None)
-        overlays.remove(self._viewer, before)
+        self._drop(OUTLINE)
         if self._threshold > 0:
             volume = Volume(made.beyond(self._threshold), made.compared.first.affine)  # type: ignore[arg-type]
             self._layers[OUTLINE] = overlays.show_outline(self._viewer, OUTLINE, volume)
-
-    def _refresh(self) -> None:
-        assert self.panel is not None
-        chosen, renderer = self.panel.chosen, self._desk.renderer
-        if self.made is None or renderer is None:
-            return
-        work = partial(_tabled, chosen, self._atlases.get(chosen), self.made)
-        self._desk.run(Task("table", work, partial(self._on_tabled, chosen)))
-
-    def _on_panel_wanted(self, _: object) -> None:
-        self._refresh()
-
-    def _on_tabled(self, chosen: object, told: tuple[Atlas, ContrastTable]) -> None:
-        self._atlases[chosen], table = told
-        if self.panel is not None and self.panel.chosen == chosen:
-            self.panel.show_table(table)
-        self.tabled.emit(self._atlases[chosen].name)
 
 
 def _contrasted(
@@ -211,18 +211,21 @@ def _contrasted(
             yield Tick(step.stage, step.index, step.total)
 
 
-def _tabled(
-    chosen: object, atlas: Atlas | None, made: Contrasted
-) -> Generator[Step, None, tuple[Atlas, ContrastTable]]:
-    yield Tick("table", 0, 1)
-    found = atlas or load_atlas(chosen)
-    yield Tick("table", 0, 1)
-    return found, contrast_table(made, found)
+def _tested(
+    made: Contrasted, flips: int, enhanced: bool
+) -> Generator[Step, None, VoxelTested]:
+    return (
+        yield from voxel_test(made.compared.differences, made.mask, flips, enhanced)
+    )
 
 
 def _write(
-    renderer: Renderer, made: Contrasted, atlas: Atlas | None, path: Path
+    renderer: Renderer,
+    made: Contrasted,
+    read: tuple[Atlas | None, float, VoxelTested | None],
+    path: Path,
 ) -> Generator[Step, None, list[str]]:
     yield Tick("save", 0, 1)
-    table = contrast_table(made, atlas or bundled())
-    return [str(one) for one in write_contrast(renderer, made, table, path)]
+    atlas, threshold, tested = read
+    reading = Reading(atlas or bundled(), threshold, tested)
+    return [str(one) for one in write_contrast(renderer, made, reading, path)]

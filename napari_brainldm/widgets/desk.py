@@ -29,6 +29,7 @@ TITLES = {
     "seeds": "The spread over seeds",
     "contrast": "A comparison",
     "saliency": "A saliency map",
+    "voxels": "A test of voxels",
 }
 """Work in the background, as sentences name it."""
 
@@ -96,6 +97,11 @@ class Desk(QObject):
     def busy(self) -> bool:
         """Whether a task runs or waits."""
         return self._job.busy
+
+    @property
+    def loading(self) -> bool:
+        """Whether another checkpoint is on its way."""
+        return self._loading
 
     def open(self, path: Path) -> None:
         """Load the checkpoint at `path`; `opened` or `failed` tells the end."""

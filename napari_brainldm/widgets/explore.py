@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 PREVIEW = "dpm++2m"
 """Sampler of the quick pictures, whatever that of the full one is."""
 
-BACKGROUND = ("sweep", "seeds", "import", "contrast", "saliency")
+BACKGROUND = ("sweep", "seeds", "import", "contrast", "saliency", "voxels")
 """Tasks during which the rest of the dock can be used."""
 
 SPREAD = "Spread over seeds"

@@ -22,6 +22,7 @@ from napari_brainldm.engine.fnc import Fnc, FncTable
 from napari_brainldm.engine.fnc_array import SCALES
 from napari_brainldm.engine.fnc_edit import FncLaw, mean_of, random
 from napari_brainldm.engine.fnc_file import SUFFIXES, read_fnc
+from napari_brainldm.engine.resources import bundled_fnc
 from napari_brainldm.widgets.looks import named, quiet, section, sentence_label
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class FncSource(QWidget):
     """
 
     opening = Signal(object)  # what reads a table
+    sampled = Signal()  # the bundled people are wanted
     chosen = Signal(object)  # Fnc
 
     def __init__(self) -> None:
@@ -112,15 +114,19 @@ class FncSource(QWidget):
         self.law: FncLaw | None = None
         self._draws = 0
         self.picker, self.file = QComboBox(), QPushButton("File…")
+        self.sample = QPushButton("Sample")
         self.reading, self.words = ReadingForm(), sentence_label("Connectivity")
         named(self.picker, "Connectivity of", "Whose connectivity pictures are made of")
         named(self.file, "Open connectivity", "Open a file of connectivity")
+        named(self.sample, "Open the sample", "Simulated people, ready to compare")
         self.picker.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         line = QHBoxLayout()
         line.setSpacing(4)
         line.addWidget(self.picker, 1)
+        if bundled_fnc() is not None:
+            line.addWidget(self.sample)
         line.addWidget(self.file)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -129,6 +135,7 @@ class FncSource(QWidget):
         layout.addWidget(section("How to read the file", self.reading))
         self.picker.activated.connect(self._on_picker_activated)
         self.file.clicked.connect(self.ask_file)
+        self.sample.clicked.connect(self.sampled)
         self._refresh()
 
     def prepare(self, law: FncLaw | None, components: Components) -> None:

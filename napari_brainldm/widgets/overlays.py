@@ -36,6 +36,7 @@ from napari_brainldm.widgets.letters import orient
 if TYPE_CHECKING:
     from napari_brainldm.engine.asked import Findings
     from napari_brainldm.engine.atlas import Atlas
+    from napari_brainldm.engine.fnc import FncTable
     from napari_brainldm.engine.sweep import Film
 
 CHANGE = 99.9
@@ -45,6 +46,9 @@ LEAST_CHANGE = 0.05
 """Differences below this share of bright tissue never get full colour."""
 
 PLACED = "placed"
+
+BOX_MM = 180.0
+"""Edge of the box over which matrices are spread: a brain's."""
 
 WORDS = "brainldm_words"
 
@@ -199,14 +203,37 @@ def show_map(viewer: Any, layer: Any, name: str, picture: Volume, kind: str) -> 
     return viewer.add_image(data, **keywords | looks)
 
 
-def show_outline(viewer: Any, name: str, mask: Volume) -> Any:
+def show_outline(viewer: Any, name: str, mask: Volume, colour: str = "#ffd54a") -> Any:
     """Show the edge of a mask over everything, not to be edited; returns its layer."""
     data, place = placed(mask)
-    colours = DirectLabelColormap(color_dict={None: "transparent", 1: "#ffd54a"})
+    colours = DirectLabelColormap(color_dict={None: "transparent", 1: colour})
     keywords = {"name": name, "opacity": 1.0, "colormap": colours}
     layer = viewer.add_labels(data.astype(np.uint8), **keywords | place)
     layer.contour = 1
     return locked(layer)
+
+
+def matrices_tuple(table: FncTable, visible: bool) -> LayerTuple:
+    """The layer of all matrices (people, components, components), Fisher z.
+
+    They are spread over the box of a brain, so that a viewer which opens with them
+    looks at where pictures will be.
+    """
+    data = np.stack([table.of(name).matrix for name in table.participants])
+    steps = [BOX_MM / max(n, 2) for n in data.shape]
+    keywords = {
+        "name": f"FNC of {len(data)} simulated subjects",
+        "colormap": DIVERGING,
+        "contrast_limits": _symmetric(data),
+        "scale": steps,
+        "translate": [
+            step * (1 - n) / 2 for step, n in zip(steps, data.shape, strict=True)
+        ],
+        "units": UNITS,
+        "visible": visible,
+        "metadata": {"participants": table.participants, PLACED: True},
+    }
+    return data, keywords, "image"
 
 
 def _limits_of(data: Array, kind: str) -> tuple[float, float]:

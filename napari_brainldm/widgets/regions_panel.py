@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 Index = QModelIndex | QPersistentModelIndex
 SORTED = Qt.ItemDataRole.UserRole
 EMPTY = Table("", ("region",), ())
+SMALLEST = 0.0005
+"""Numbers below it are told by their first digit: no p is 0."""
+
 STRUCTURES, BUNDLED, OPEN = "structures", "bundled", "open"
 
 
@@ -77,7 +80,8 @@ class RegionModel(QAbstractTableModel):
             return value if isinstance(value, str) else number_text(value)
         if role == SORTED:
             return -math.inf if value is None else value
-        if role == Qt.ItemDataRole.TextAlignmentRole and column:
+        numbers = bool(column) and not isinstance(value, str)
+        if role == Qt.ItemDataRole.TextAlignmentRole and numbers:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         return None
 
@@ -89,6 +93,8 @@ class RegionsPanel(QWidget):
     ----------
     of_structures
         Whether structures of the picture can be chosen, beside atlases.
+    file
+        Name of its file, as it is first offered.
 
     Signals
     -------
@@ -103,8 +109,9 @@ class RegionsPanel(QWidget):
     gone_to = Signal(tuple)
     failed = Signal(str)
 
-    def __init__(self, of_structures: bool = True) -> None:
+    def __init__(self, of_structures: bool = True, file: str = "regions.tsv") -> None:
         super().__init__()
+        self._file = file
         self.source, self.search = QComboBox(), QLineEdit()
         self.export, self.words = QPushButton("Export TSV…"), sentence_label("Table")
         self.model, self.sorted = RegionModel(), QSortFilterProxyModel(self)
@@ -179,7 +186,7 @@ class RegionsPanel(QWidget):
 
     def _on_export_clicked(self) -> None:
         name, _ = QFileDialog.getSaveFileName(
-            self, "Export the table", "regions.tsv", "Tab-separated (*.tsv)"
+            self, "Export the table", self._file, "Tab-separated (*.tsv)"
         )
         if not name:
             return
@@ -239,7 +246,10 @@ def download_agreed(parent: QWidget, source: Source) -> bool:
 
 
 def number_text(value: float | None) -> str:
-    """Three digits or so of `value`; a dash for None, "new" for without bound."""
+    """Three digits or so of `value`, one of a tiny one.
+
+    A dash for None, "new" for without bound.
+    """
     if value is None:
         return "–"
     if isinstance(value, int):  # a count
@@ -247,4 +257,6 @@ def number_text(value: float | None) -> str:
     if math.isinf(value):
         return "new"
     digits = 0 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
-    return f"{value:.{digits}f}".replace("-", "−")
+    small = 0 < abs(value) < SMALLEST
+    told = f"{value:.1g}" if small else f"{value:.{digits}f}"
+    return told.replace("-", "−")

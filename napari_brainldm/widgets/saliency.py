@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.atlas import Atlas, bundled, nearest_centre
+from napari_brainldm.engine.attention import Attended, attended
 from napari_brainldm.engine.attribution import (
     Attributed,
     RegionMean,
@@ -19,7 +20,7 @@ from napari_brainldm.engine.fnc import Fnc
 from napari_brainldm.engine.heat import Heat, heat_of_fnc
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.saliency import (
-    Occluded,
+    ByBlock,
     Sanity,
     occluded,
     paired_difference,
@@ -29,7 +30,12 @@ from napari_brainldm.engine.saliency import (
 from napari_brainldm.engine.volume import Volume
 from napari_brainldm.widgets import layers, overlays
 from napari_brainldm.widgets.job import Step, Task, Tick
-from napari_brainldm.widgets.saliency_panel import BLOCKS, DIFFERENCE, GRADIENTS
+from napari_brainldm.widgets.saliency_panel import (
+    ATTENTION,
+    BLOCKS,
+    DIFFERENCE,
+    GRADIENTS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -124,11 +130,12 @@ class Saliency(QObject):
 
     def show_block(self, block: int, region: int) -> None:
         """Show the map of one block, and go to a region."""
-        if self.found is None or not isinstance(self.found.value, Occluded):
+        if self.found is None or not isinstance(self.found.value, ByBlock):
             return
-        value: Occluded = self.found.value
+        value: ByBlock = self.found.value
         first, second = value.blocks[block]
-        self._show(value.maps[block], f"{NAME}: {first}–{second}")
+        what = "Attention to" if isinstance(value, Attended) else f"{NAME}:"
+        self._show(value.maps[block], f"{what} {first}–{second}")
         here = value.atlas.labels == value.atlas.regions[region].index
         layers.go_to(self._viewer, nearest_centre(here, value.atlas.grid))
 
@@ -158,8 +165,8 @@ class Saliency(QObject):
 
 
 def words_of(found: Found) -> str:
-    """What was found, in a sentence or two."""
-    if isinstance(found.value, Attributed):
+    """What was found, in a few sentences."""
+    if isinstance(found.value, Attributed | Attended):
         return found.value.told()
     return WORDS[found.asked.method]
 
@@ -198,10 +205,10 @@ def _map(
                 region, request, fnc, asked.points, asked.seeds
             )
         )
-    if asked.method == BLOCKS:
-        return (
-            yield from occluded(renderer, request, fnc, components, atlas, asked.seeds)
-        )
+    if asked.method in (BLOCKS, ATTENTION):
+        by_block = occluded if asked.method == BLOCKS else attended
+        found = by_block(renderer, request, fnc, components, atlas, asked.seeds)
+        return (yield from found)
     return (yield from _plain(paired_difference(renderer, request, fnc, asked.seeds)))
 
 
@@ -219,7 +226,7 @@ def _plain(steps: Generator[Any, None, Any]) -> Generator[Step, None, Any]:
 
 def _numbers(value: Any) -> NDArray[Any]:
     """What is compared of a map: its table, its attributions, or its voxels."""
-    if isinstance(value, Occluded):
+    if isinstance(value, ByBlock):
         return value.table
     found: NDArray[Any] = value.vector if isinstance(value, Attributed) else value
     return found

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.heat import Heat
 
 DIFFERENCE, BLOCKS, GRADIENTS = "difference", "blocks", "gradients"
+ATTENTION = "attention"
 METHODS = {
     DIFFERENCE: "Paired difference from the mean",
     BLOCKS: "Occlusion of network blocks",
     GRADIENTS: "Integrated gradients of a region",
+    ATTENTION: "Attention (descriptive)",
 }
 """In order of trust."""
+
+BY_BLOCK = BLOCKS, ATTENTION
+"""Methods that give a table of blocks against regions."""
 
 NAMES = 44
 """Pixels for the names of blocks."""

@@ -1,4 +1,4 @@
-"""What File > Open Sample offers: a template, an atlas, a simulated brain.
+"""What File > Open Sample offers: a template, an atlas, a brain, connectivity.
 
 Everything comes with the package; nothing is downloaded.
 """
@@ -11,17 +11,23 @@ from napari.utils import progress
 
 from napari_brainldm.engine import resources
 from napari_brainldm.engine.atlas import bundled
+from napari_brainldm.engine.fnc_sample import sample_fnc
 from napari_brainldm.engine.placement import mni_template
 from napari_brainldm.engine.request import Request
 from napari_brainldm.widgets.layers import LIMITS, LayerTuple, layer_tuple
 from napari_brainldm.widgets.letters import orient
-from napari_brainldm.widgets.overlays import atlas_tuple, locked
+from napari_brainldm.widgets.overlays import atlas_tuple, locked, matrices_tuple
+from napari_brainldm.widgets.preferences import PLUGIN
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_brainldm.engine.renderer import Progress, Renderer
     from napari_brainldm.engine.volume import Volume
+
+
+CONNECTIVITY = "Connectivity"
+"""The dock, as the manifest calls it."""
 
 
 def template() -> list[LayerTuple]:
@@ -49,6 +55,19 @@ def simulated() -> list[LayerTuple]:
     data, keywords, kind = layer_tuple(picture, "Synthetic brain", LIMITS)
     keywords["metadata"]["record"] = record(renderer, request, picture)
     return [(data, keywords, kind)]
+
+
+def connectivity() -> list[LayerTuple]:
+    """Matrices of simulated people; the Connectivity dock opens with them.
+
+    The layer is hidden where the dock shows a matrix anyway.
+    """
+    table = sample_fnc()
+    viewer = _oriented_viewer()
+    if viewer is not None:
+        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, CONNECTIVITY)
+        dock.open_sample()
+    return [matrices_tuple(table, visible=viewer is None)]
 
 
 def _oriented_viewer() -> Any:

@@ -42,7 +42,11 @@ STAGES = {
     "fnc": "Reading",
     "pair": "Pairs",
     "null": "Pairs of the null",
-    "table": "Regions",
+    "regions": "Regions",
+    "clusters": "Clusters",
+    "figures": "Drawing",
+    "flip": "Sign flips",
+    "attention": "Attention",
     "block": "Blocks",
     "gradient": "Gradients",
     "randomised": "With randomised weights",
@@ -63,6 +67,8 @@ TASKS = {
     "fnc": "Connectivity",
     "contrast": "Comparison",
     "saliency": "Saliency",
+    "voxels": "Voxels",
+    "table": "Comparison",
 }
 
 

@@ -100,7 +100,7 @@ def test_what_cannot_be_compared_is_refused(renderer) -> None:
     with pytest.raises(EngineError, match="at least one of each"):
         next(compare(renderer, [], 3))
     several = Request(origin=Between(Scan("x"), Scan("y"), 0.5))
-    with pytest.raises(EngineError, match="between several scans"):
+    with pytest.raises(EngineError, match="starts from a scan"):
         next(compare(renderer, [(several, several)], 3))
 
 

@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 
 from napari_brainldm.engine.atlas import Atlas, Region
+from napari_brainldm.engine.cluster_table import COLUMNS as OF_CLUSTERS
+from napari_brainldm.engine.cluster_table import cluster_table
 from napari_brainldm.engine.compared import Compared
 from napari_brainldm.engine.compared_regions import COLUMNS
-from napari_brainldm.engine.contrast_export import contrast_table, write_contrast
+from napari_brainldm.engine.contrast_export import (
+    Reading,
+    contrast_table,
+    maps_of,
+    write_contrast,
+)
+from napari_brainldm.engine.contrast_figures import encoded, figures
 from napari_brainldm.engine.contrast_flags import flagged, judge
 from napari_brainldm.engine.fnc import Fnc
 from napari_brainldm.engine.fnc_contrast import (
@@ -31,10 +39,12 @@ from napari_brainldm.engine.request import (
     Seed,
 )
 from napari_brainldm.engine.volume import Grid, Volume
+from napari_brainldm.engine.voxelwise import voxel_test
 from tests.tiny import tiny_gm_ldm
 
 ASKED = Request(origin=Seed(3), sampler=Sampler("ddim", 2))
 SHAPE = (16, 14, 12)
+DRAWN = ("glass-brain", "slices", "region-bars")
 GRID = Grid.of(SHAPE, np.diag([2.0, 2.0, 2.0, 1.0]))
 
 
@@ -207,9 +217,23 @@ def test_everything_is_written_with_its_sentence(renderer, tmp_path: Path) -> No
     two = people(2)
     pairs = pairs_against(renderer, ASKED, two, "mean")
     made = finish(contrasted(renderer, pairs, "mean", 2, 2))
-    table = contrast_table(made, atlas(renderer.card.grid))
-    written = write_contrast(renderer, made, table, tmp_path / "study.nii.gz")
+    places = atlas(renderer.card.grid)
+    tested = finish(voxel_test(made.compared.differences, made.mask, 20))
+    reading = Reading(places, 0.5, tested)
+    written = write_contrast(renderer, made, reading, tmp_path / "study.nii.gz")
     assert all(path.is_file() for path in written)
+    ends = {path.name.partition("synthetic_")[2] for path in written}
+    assert {"regions.tsv", "clusters.tsv", "summary.json"} <= ends
+    drawn = {f"{name}.{kind}" for name in DRAWN for kind in ("png", "svg")}
+    assert drawn <= ends
+    further = {"mask", "ci-low", "ci-high", "sd-seeds", "same-sign", "q", "t"}
+    further |= {"tfce", "logp-max-t", "logp-max-tfce"}
+    names = {path.name.partition("_desc")[0].removeprefix("study_") for path in written}
+    assert further <= names
+    (q,) = [
+        p for p in written if p.name.startswith("study_q_") and "json" not in p.name
+    ]
+    assert nib.load(q).get_fdata().max() <= 1
     (change,) = [p for p in written if "_difference_" in p.name]
     np.testing.assert_allclose(
         nib.load(change).get_fdata(), made.compared.mean.data, atol=1e-6
@@ -217,8 +241,92 @@ def test_everything_is_written_with_its_sentence(renderer, tmp_path: Path) -> No
     (path,) = [p for p in written if p.name.endswith("summary.json")]
     told = json.loads(path.read_text())
     assert told["Inference"] == made.compared.sentence()
+    assert told["VoxelTest"] == tested.told() and told["Threshold"] == 0.5
+    assert told["Atlas"]["sha256"] == places.digest
     assert told["Subjects"] == 2 and told["Seeds"] == 2 and told["Synthetic"]
     assert set(told["Connectivity"].values()) == {"sub-0", "sub-1", "training mean"}
     sidecar = json.loads(change.with_name(change.name[:-7] + ".json").read_text())
-    assert sidecar["Inference"] == told["Inference"]
+    for key in ("Inference", "Smoothing", "Mask", "Atlas"):
+        assert sidecar[key] == told[key]
     assert len(sidecar["Derived"]["requests"]) == 8
+
+
+def planted(people: int) -> Contrasted:
+    """A above B in a block of the right half, below it in one of the left."""
+    rng = np.random.default_rng(2)
+    change = rng.normal(0, 0.02, (people, *SHAPE))
+    change[:, 10:14, 4:8, 4:8] += 0.2
+    change[:, 2:5, 4:8, 4:8] -= 0.2
+    return made_of(change, box())
+
+
+def test_clusters_of_both_signs_are_tabled() -> None:
+    table = cluster_table(planted(6), atlas(GRID), 3.0)
+    assert [row.name[-5:] for row in table.rows] == ["A > B", "A < B"]
+    head, first, second = (line.split("\t") for line in table.to_tsv().splitlines())
+    assert tuple(head) == OF_CLUSTERS
+    told = [dict(zip(head, cells, strict=True)) for cells in (first, second)]
+    assert [one["sign"] for one in told] == ["positive", "negative"]
+    assert [one["n_vox"] for one in told] == ["64", "48"]
+    assert [one["place_1"] for one in told] == ["right half", "left half"]
+    assert all(one["place_2"] == one["overlap_pct_2"] == "n/a" for one in told)
+    # g = J dz, J = 1 - 3 / (4 df - 1), df = 5
+    for one in told:
+        assert float(one["mean_effect"]) == pytest.approx(
+            float(one["mean_dz"]) * (1 - 3 / 19), rel=1e-4
+        )
+    assert "no test" in table.title
+
+
+def test_clusters_of_one_subject_have_no_dz_and_none_without_a_threshold() -> None:
+    table = cluster_table(planted(1), atlas(GRID), 3.0)
+    lines = [line.split("\t") for line in table.to_tsv().splitlines()]
+    place = lines[0].index("mean_dz")
+    assert len(lines) > 1 and all(line[place] == "n/a" for line in lines[1:])
+    assert not cluster_table(planted(6), atlas(GRID), 0.0).rows
+    assert "Outline from" in cluster_table(planted(6), atlas(GRID), 0.0).title
+
+
+def test_a_global_shift_is_shown_beside_what_is_left_without_it() -> None:
+    rng = np.random.default_rng(0)
+    made = made_of(rng.normal(0.2, 0.1, (4, *SHAPE)), box())
+    left = maps_of(made)["adjusted"].data
+    mean = made.compared.mean.data
+    np.testing.assert_allclose(left, mean - mean[made.mask].mean(), atol=1e-6)
+    assert "adjusted" not in maps_of(planted(4))
+
+
+def test_every_row_names_the_edition_of_its_atlas() -> None:
+    places = atlas(GRID)
+    rows = contrast_table(planted(3), places).contrasts
+    assert {row.atlas_version for row in rows} == {f"sha256 {places.digest[:12]}"}
+    other = Atlas("halves", places.labels[::-1].copy(), GRID, places.regions)
+    assert other.digest != places.digest
+
+
+@pytest.mark.parametrize("people", [1, 6])
+def test_figures_are_drawn_without_a_window(people: int) -> None:
+    import matplotlib.pyplot as plt
+
+    made = planted(people)
+    table = contrast_table(made, atlas(GRID))
+    drawn = figures(made, table, 3.0)
+    assert tuple(drawn) == DRAWN
+    for figure in drawn.values():
+        assert encoded(figure, "png").startswith(b"\x89PNG")
+        words = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+        assert made.compared.sentence() in words and words.startswith("Synthetic")
+    assert not plt.get_fignums()
+    bars = drawn["region-bars"]
+    assert encoded(bars, "svg") == encoded(bars, "svg")
+    (axes,) = bars.axes
+    lengths = {patch.get_width() for patch in axes.patches}
+    values = {row.diff for row in table.contrasts if row.n_vox >= 20}
+    assert sorted(lengths) == pytest.approx(sorted(values))
+    assert any("p < 0.05" in text.get_text() for text in bars.texts) is (people > 1)
+
+
+def test_a_map_of_nothing_can_be_drawn() -> None:
+    made = made_of(np.zeros((2, *SHAPE)), box())
+    for figure in figures(made, contrast_table(made, atlas(GRID)), 1.0).values():
+        assert encoded(figure, "png")

@@ -23,15 +23,8 @@ from napari_brainldm.widgets.connectivity import ConnectivityDock
 from napari_brainldm.widgets.heat_map import HeatMap
 from napari_brainldm.widgets.looks import DARK, LIGHT
 from tests.tiny import tiny_gm_ldm
+from tests.widgets.bundle import DOMAINS, people
 from tests.widgets.conftest import close_for_good, is_gone, settle
-
-DOMAINS = """index\tname\tdomain
-1\tCaudate\tSC
-2\tPutamen\tSC
-3\tThalamus\tSC
-4\tVermis\tCB
-5\tCrus\tCB
-"""
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +32,6 @@ def gm_ldm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gm_ldm") / "gm_ldm.safetensors"
     save_checkpoint(tiny_gm_ldm(), path)
     return path
-
-
-def people(count: int, components: int = 5) -> list[Fnc]:
-    rng = np.random.default_rng(0)
-    pairs = components * (components - 1) // 2
-    drawn = rng.normal(0, 0.4, (count, pairs)).astype(np.float32)
-    return [Fnc(row, f"sub-{n:02}") for n, row in enumerate(drawn)]
 
 
 @pytest.fixture

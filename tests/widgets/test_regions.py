@@ -95,7 +95,14 @@ def test_a_click_goes_there_whatever_the_order(panel: RegionsPanel) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (0.12345, "0.123"), (-1.5, "−1.50"), (250.4, "250")],
+    [
+        (None, "–"),
+        (0.12345, "0.123"),
+        (-1.5, "−1.50"),
+        (250.4, "250"),
+        (0.0002, "0.0002"),
+        (0.0, "0.000"),
+    ],
 )
 def test_numbers_are_short(value: float | None, text: str) -> None:
     assert number_text(value) == text

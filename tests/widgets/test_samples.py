@@ -55,7 +55,7 @@ def is_upright(viewer: Any) -> bool:
     return tuple(str(end) for end in viewer.scene.camera.orientation) == UPRIGHT
 
 
-def test_the_manifest_offers_three_samples(root: Path) -> None:
+def test_the_manifest_offers_four_samples(root: Path) -> None:
     from npe2 import PluginManifest
 
     offered = PluginManifest.from_file(root / "napari.yaml").contributions.sample_data
@@ -63,6 +63,7 @@ def test_the_manifest_offers_three_samples(root: Path) -> None:
         "template": "MNI152 template (average of 152 heads)",
         "atlas": "Desikan-Killiany atlas",
         "simulated": "Simulated brain of the demo model",
+        "fnc": "FNC of 40 simulated subjects",
     }
 
 
