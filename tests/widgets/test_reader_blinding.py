@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDockWidget, QLabel, QLineEdit, QWidget
 
 from napari_brainldm.review.session import Session
+from napari_brainldm.widgets import letters
 from napari_brainldm.widgets.reader_study import ReaderStudyDock
 from tests.widgets.conftest import close_for_good, is_gone
 from tests.widgets.reading import (
@@ -94,6 +96,20 @@ def test_every_picture_is_shown_alike(opened: Open, qtbot: Any, folder: Path) ->
             hands.type("1")
         hands.press(Qt.Key.Key_Space)
     assert len(seen) == 1
+
+
+def test_letters_say_where_the_right_is_whatever_the_preferences(
+    opened: Open, qtbot: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    radiological = SimpleNamespace(radiological=True)
+    monkeypatch.setattr(letters, "preferences", lambda: radiological)
+    viewer, dock = opened()
+    to_first_trial(Hands(qtbot, dock), folder)
+    overlays = viewer.canvas.overlays
+    written = {edge: overlays[f"brainldm_{edge}"].text for edge in letters.EDGES}
+    assert written == dict(zip(letters.EDGES, "LRPA", strict=True))
+    dock.leave()
+    assert tuple(map(str, viewer.scene.camera.orientation)) == letters.RADIOLOGICAL
 
 
 def test_the_rest_of_napari_is_hidden_and_comes_back(
