@@ -7,7 +7,9 @@ Stevens' exponent: how far the estimates are off on average (`_bias`, relative),
 often the 95 % intervals hold the truth (`_coverage`; `_off` is its distance from 0.95).
 A reader is killed (SIGKILL) in the middle of a study, again and again; every row of a
 record is edited, deleted, doubled and swapped; leaks are planted in the files of one
-arm. No person was measured here.
+arm. From Space to the next picture: the real dock in a real window (under Xvfb where
+there is no display) at full size; nothing else should run meanwhile. No person was
+measured here.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import AT_LEAST, AT_MOST, Limit, finish, options
+from benchmarks.review_latency import latency
 from benchmarks.review_study import (
     PLANTED,
     Hurried,
@@ -76,20 +79,23 @@ LIMITS = {
     "tampering_missed": Limit(AT_MOST, 0),
     "clean_studies_refused": Limit(AT_MOST, 0),
     "leaks_caught": Limit(AT_LEAST, 10),
+    "next_picture_P1_p95_ms": Limit(AT_MOST, 150.0),
+    "next_picture_P5_p95_ms": Limit(AT_MOST, 150.0),
 }
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many runs, kills, stimuli of an arm in an audit, clean audits."""
+    """How many runs, kills, stimuli of an arm in an audit, clean audits, pictures."""
 
     runs: int
     kills: int
     each: int
     clean: int
+    pictures: int
 
 
-FULL, QUICK = Size(1000, 100, 100, 20), Size(20, 3, 100, 1)
+FULL, QUICK = Size(1000, 100, 100, 20, 40), Size(20, 3, 100, 1, 12)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,9 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def figures(size: Size, seed: int) -> dict[str, Any]:
-    """Bias and coverage, kills, tampering, leaks."""
+    """Waits, bias and coverage, kills, tampering, leaks."""
     rng = np.random.default_rng(seed)
     found: dict[str, Any] = {"runs": size.runs}
+    with TemporaryDirectory(prefix="brainldm-") as name:
+        found |= latency(Path(name), size.pictures, seed)
     found |= _recovered("d_prime", [_d_prime(rng) for _ in range(size.runs)], D_PRIME)
     fits = [_three_standards(rng) for _ in range(size.runs)]
     jnds = [run[0].jnd for run in fits]

@@ -16,6 +16,7 @@ MARK = "RESOURCES.md"
 SEGMENTER = "segmenter.safetensors"
 BRAIN_LDM, LDAE = "brain_ldm_demo.safetensors", "ldae_demo.safetensors"
 GM_LDM = "gm_ldm_demo.safetensors"
+SAMPLE_STUDY = "sample_study.zip"
 FNC, COMPONENTS = "gm_ldm_fnc.csv", "gm_ldm_components.tsv"
 """Connectivity (Fisher z) of simulated people, and what its rows stand for."""
 
@@ -83,6 +84,17 @@ def bundled_segmenter() -> Path:
 def segmenter_at_hand() -> Path | None:
     """The bundled segmenter; None in a tree in which it is not made yet."""
     return _found(SEGMENTER)
+
+
+def bundled_sample_study() -> Path:
+    """The archive of the sample reader study, in a tree in which it is made."""
+    found = _found(SAMPLE_STUDY)
+    if found is None:
+        raise EngineError(
+            "No sample study comes with this version. Build a study of your own; "
+            "python -m tools.sample_study makes the sample from a source checkout."
+        )
+    return found
 
 
 def _found(name: str) -> Path | None:

@@ -110,6 +110,7 @@ def _built(
         "",
         metadata.version("napari-brainldm"),
         plan.rules,
+        welcome=plan.welcome,
     )
     notes = _notes(renderer, segmenter if _measures(protocols) else None)
     key = Key(secrets.token_hex(32), tuple(items), found.truths, notes)
@@ -277,7 +278,8 @@ def _with_practice(
             if sum(i.source in kept for i in own) >= (wanted + 1) // 2:
                 break
             kept.add(names[index])
-    brains = ("real", "synthetic", "reconstructed", "blurred", "catch")
+    # not catches: practice has none, and the main phase would lose them
+    brains = ("real", "synthetic", "reconstructed", "blurred")
     return [replace(i, practice=i.source in kept and i.arm in brains) for i in items]
 
 

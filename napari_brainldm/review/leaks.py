@@ -29,6 +29,13 @@ LIMIT = 0.6
 ENOUGH = 100
 """Stimuli of each class for a verdict; with fewer a finding is a warning."""
 
+FEW = 20
+"""Stimuli of each class below which an audit tells nothing.
+
+With fewer, a fold holds out three of a class at most, an AUC has no honest interval,
+and one oddity among them looks like a leak.
+"""
+
 CHANCE, SHUFFLES = 0.01, 99
 """A finding that one of so many shuffles of the arms gives as well is chance.
 
@@ -65,9 +72,15 @@ class Finding:
     chance: float
 
     @property
+    def tells_nothing(self) -> bool:
+        """Whether there are too few stimuli for any verdict."""
+        return min(self.counts) < FEW
+
+    @property
     def leaks(self) -> bool:
         """Whether the files tell the two apart."""
-        return _stands_out(self.area) and self.chance <= CHANCE
+        surely = _stands_out(self.area) and self.chance <= CHANCE
+        return surely and not self.tells_nothing
 
     @property
     def refuses(self) -> bool:
@@ -77,6 +90,12 @@ class Finding:
     def sentence(self) -> str:
         """For the owner of the study."""
         one, other = (f"{n} {a}" for n, a in zip(self.counts, self.arms, strict=True))
+        if self.tells_nothing:
+            return (
+                f"{one} and {other} stimuli are so few that the leak audit tells "
+                "nothing: whether files give the arms away was not checked. From "
+                f"{FEW} of each on it warns, from {ENOUGH} on it refuses a leaky study."
+            )
         area = self.area
         told = (
             f"Without looking at the brain, {one} and {other} stimuli are told apart "
@@ -228,6 +247,7 @@ def sentences(findings: Sequence[Finding]) -> Mapping[str, list[str]]:
     """Sentences of an audit by what they are: "refused", "warned", "passed"."""
     told: dict[str, list[str]] = {"refused": [], "warned": [], "passed": []}
     for finding in findings:
-        kind = "refused" if finding.refuses else "warned" if finding.leaks else "passed"
+        warned = finding.leaks or finding.tells_nothing
+        kind = "refused" if finding.refuses else "warned" if warned else "passed"
         told[kind].append(finding.sentence())
     return told

@@ -148,7 +148,7 @@ def _compare(
     if p.method == "quest+":
         count = -(-p.trials // len(p.standards))
         groups = [
-            [Offer((), s, standard=s, pool=pool_name(p, s))] * count
+            [Offer((), _balanced(p, s), standard=s, pool=pool_name(p, s))] * count
             for s in p.standards
         ]
         return _alternating(groups)
@@ -164,6 +164,11 @@ def _compare(
         for planned in p.levels
     ]
     return _alternating(groups)
+
+
+def _balanced(p: Protocol, standard: str) -> str:
+    """The class that an order balances: none, where all trials are of one."""
+    return standard if len(p.standards) > 1 else ""
 
 
 def _nearest(
@@ -190,7 +195,7 @@ def _nearest(
     return [
         Offer(
             (two.token, one.token),
-            standard,
+            _balanced(p, standard),
             tuple(sorted({one.source, two.source})),
             level=level,
             standard=standard,

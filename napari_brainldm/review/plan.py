@@ -28,6 +28,7 @@ class Chosen:
     method: str | None = None
     panels: int | None = None
     levels: tuple[float, ...] | None = None
+    standards: tuple[str, ...] | None = None
 
     def protocol(self) -> Protocol:
         """The protocol with these numbers; EngineError for numbers it cannot have."""
@@ -59,6 +60,8 @@ class Plan:
         Add real pictures blurred by so much (full width at half maximum).
     blur_pictures
         How many real pictures are blurred.
+    welcome
+        What readers are told before anything else; it is no place for the truth.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Plan:
     reconstruct: bool = False
     blur_mm: tuple[float, ...] = ()
     blur_pictures: int = 10
+    welcome: str = ""
     rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:

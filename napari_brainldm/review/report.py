@@ -240,8 +240,11 @@ def _page(
         "answers; the answers decide.",
     ]
     names = tuple(field.name.replace("_", " ") for field in fields(Flow))
+    begun = (asdict(flow) for flow in flows if flow.answered)
     flow = Table(
-        "Trials and exclusions", names, tuple(tuple(asdict(f).values()) for f in flows)
+        "Trials and exclusions of who answered any",
+        names,
+        tuple(tuple(one.values()) for one in begun),
     )
     body = "".join(map(_section_html, sections))
     return (

@@ -91,6 +91,8 @@ class Study:
         Of the other two files: the truth cannot be changed after the fact.
     version
         Of the program that built the study.
+    welcome
+        What readers are told before anything else.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Study:
     rules: Rules = field(default_factory=Rules)
     schema: int = SCHEMA
     window: tuple[int, int] = (0, WHITE)
+    welcome: str = ""
 
     def protocol(self, name: str) -> Protocol:
         """The protocol of that id, with this study's numbers."""

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize, QStandardPaths, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.review.sample import sample_study
 from napari_brainldm.review.session import Session
 from napari_brainldm.widgets.curtain import Curtain, main_window_of
 from napari_brainldm.widgets.looks import colours_of, ender, sentence_label, set_style
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 READER_STUDY = "Reader study"
 """As the dock is called in the manifest."""
+
+SAMPLE_STUDY = "Reader study: sample"
+"""As the entry is called that opens with the sample study."""
 
 NOTE = int(Qt.Key.Key_N)
 TURNS = ("the first one", "the second one")
@@ -83,6 +87,13 @@ class ReaderStudyDock(QWidget):
         except EngineError as error:
             self._on_failed(str(error))
 
+    def start_sample(self) -> None:
+        """Take the sample study up, in its copy among the user's documents."""
+        try:
+            self.start(*sample_study(sample_home()))
+        except EngineError as error:
+            self._on_failed(str(error))
+
     def leave(self) -> None:
         """End the sitting and give napari back; what was confirmed is kept."""
         self.sitting.leave()
@@ -128,6 +139,7 @@ class ReaderStudyDock(QWidget):
 
     def _wire(self) -> None:
         self.setup.started.connect(self._on_setup_started)
+        self.setup.tried.connect(self.start_sample)
         self.setup.builder.built.connect(self._on_builder_built)
         self.keys.pressed.connect(self._on_keys_pressed)
         self.keys.left.connect(self.setFocus)
@@ -227,3 +239,20 @@ class ReaderStudyDock(QWidget):
         self.message.set_colours(colours)
         self.trial.set_colours(colours)
         self.setup.builder.set_colours(colours)
+
+
+class SampleStudyDock(ReaderStudyDock):
+    """The dock of a Plugins-menu entry of its own: it opens with the sample study."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__(napari_viewer)
+        self._begin_soon = QTimer(self)  # once the dock is in its window
+        self._begin_soon.setSingleShot(True)
+        self._begin_soon.timeout.connect(self.start_sample)
+        self._begin_soon.start(0)
+
+
+def sample_home() -> Path:
+    """Folder of the user that the sample study is copied into."""
+    documents = QStandardPaths.StandardLocation.DocumentsLocation
+    return Path(QStandardPaths.writableLocation(documents)) / "Brain LDM"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_brainldm.engine.request import EngineError
@@ -203,9 +204,10 @@ class Sitting(QObject):
             self._second.start()
             self._on_second_timeout()
         elif self._chapter_now != self._chapter:
-            self._chapter = self._chapter_now
+            first, self._chapter = self._chapter is None, self._chapter_now
             self._stage.blank()
-            self._tell(instruction(session.protocol, self._chapter[1], session.study))
+            welcome = session.study.welcome if first else ""
+            self._tell(instruction(session.protocol, self._chapter[1], welcome))
             self._fetch(session.showing.stimuli, self._on_fetched_ahead)
         else:
             self._show()
@@ -331,9 +333,9 @@ CANNOT_WRITE = (
 )
 
 
-def instruction(protocol: Protocol, practice: bool, study: Study) -> Message:
+def instruction(protocol: Protocol, practice: bool, welcome: str = "") -> Message:
     """What a reader is told before a protocol, or its practice, begins."""
-    words = [protocol.instruction]
+    words = [welcome, protocol.instruction] if welcome else [protocol.instruction]
     if practice:
         words.append("First some practice: it does not count, and you are told.")
     if protocol.cap_s is not None:
@@ -350,5 +352,6 @@ def _read(
     found = {}
     for place, token in enumerate(tokens):
         yield Tick("pictures", place, len(tokens))
-        found[token] = read_stimulus(folder, known[token])
+        # laid out as the screen has it: turning it there took 10 to 20 ms at 1 mm
+        found[token] = np.asfortranarray(read_stimulus(folder, known[token]))
     return found

@@ -17,7 +17,7 @@ from napari_brainldm.review.display import Screen, mask
 from napari_brainldm.review.session import View
 from napari_brainldm.widgets.curtain import main_window_of
 from napari_brainldm.widgets.layers import AXES, UNITS
-from napari_brainldm.widgets.letters import UPRIGHT
+from napari_brainldm.widgets.letters import UPRIGHT, orient
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
@@ -99,6 +99,7 @@ class Stage(QObject):
             )
         self._scale = tuple(reversed(grid.voxel_size))
         self._limits = float(window[0]), float(window[1])
+        orient(self._viewer)
         scene = self._viewer.scene.camera
         self._camera = scene.orientation
         scene.orientation = UPRIGHT

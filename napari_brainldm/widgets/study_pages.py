@@ -41,11 +41,14 @@ class SetupPage(QWidget):
     """Which study, which reader; below, the owner's own page."""
 
     started = Signal()
+    tried = Signal()  # the sample
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = FolderRow("Study", "The folder that was built for readers")
         self.reader, self.start = QLineEdit(), QPushButton("Start reading")
+        self.sample = QPushButton("Try the sample study")
+        named(self.sample, "Try the sample study", "Five minutes, simulated scans")
         named(self.reader, "Reader", "Your code, such as R01; never your name")
         named(self.start, "Start reading", "Hides the rest of napari until you leave")
         self.builder = StudyBuilder()
@@ -55,9 +58,11 @@ class SetupPage(QWidget):
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.start)
+        layout.addWidget(self.sample)
         layout.addWidget(section("Build a study", self.builder))
         layout.addStretch(1)
         self.start.clicked.connect(self.started)
+        self.sample.clicked.connect(self.tried)
         self.reader.returnPressed.connect(self.started)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.review_study import bare_items
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.review.build import _with_practice
 from napari_brainldm.review.order import (
     LONGEST_RUN,
     REPEATS_APART,
@@ -175,3 +176,23 @@ def test_an_adaptive_pool_has_each_pair_both_ways_round():
     for pairs in found.pools.values():
         turned = {(p.second, p.first, -p.level) for p in pairs}
         assert turned == {(p.first, p.second, p.level) for p in pairs}
+
+
+def test_a_comparison_of_one_size_has_an_order():
+    """All its trials are of one class, which no rule on runs may forbid."""
+    own = replace(protocol("P3"), trials=20, standards=("any size",), practice=0)
+    found = made((own,), bare_items(20), ("R01",), 1)
+    assert len(found.orders["R01"]) == 20
+    assert set(found.pools) == {"P3/any size"}
+    assert {truth.standard for truth in found.truths} == {"any size"}
+
+
+def test_catches_of_practice_people_are_not_lost():
+    items = bare_items(10)
+    caught = [replace(i, source=f"sub-{n:03d}") for n, i in enumerate(items[20:])]
+    items = _with_practice([*items[:20], *caught], (protocol("P1"),), 3)
+    kept = {i.source for i in items if i.practice}
+    assert kept & {i.source for i in caught}  # or this test shows nothing
+    p1 = replace(protocol("P1"), trials=12, repeats=0)
+    found = made((p1,), items, ("R01",), 1)
+    assert sum(truth.kind == "catch" for truth in found.truths) == 10

@@ -137,6 +137,14 @@ def test_a_small_study_is_warned_not_refused(tmp_path):
     assert not finding.refuses
 
 
+def test_of_a_handful_of_stimuli_the_audit_says_that_it_tells_nothing(tmp_path):
+    finding = audited(tmp_path, 6, "a frame", seed=0)
+    assert not finding.leaks
+    assert "so few that the leak audit tells nothing" in finding.sentence()
+    assert "AUC" not in finding.sentence()
+    assert leaks.sentences([finding])["warned"] == [finding.sentence()]
+
+
 def test_pictures_of_the_benchmark_are_of_one_population():
     pictures = list(plain_pictures(4, 0))
     assert len({p.shape for p in pictures}) == 1

@@ -35,7 +35,10 @@ def _axes(columns: int = 1, size: tuple[float, float] = SIZE) -> tuple[Any, list
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(size[0], size[1]), layout="constrained")
-    return figure, list(np.ravel(figure.subplots(1, columns, squeeze=False)))
+    every = list(np.ravel(figure.subplots(1, columns, squeeze=False)))
+    for axes in every:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, every
 
 
 def _drawing(title: str, figure: Any) -> Drawing:
@@ -56,7 +59,7 @@ def roc_figure(curves: Mapping[str, Floats]) -> Drawing:
         axes.plot(*points.T, marker=".", lw=1, label=reader)
     axes.set(xlabel="real called synthetic", ylabel="synthetic called synthetic")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=8)
     return _drawing("ROC by reader", figure)
 
 
@@ -73,10 +76,10 @@ def curves_figure(
             x, chance(x, fit.pse.estimate, sigma, fit.lapse), lw=1, label=name
         )
         at, share, count = _binned(levels, greater)
-        axes.scatter(at, share, s=4 * count, color=line[0].get_color(), alpha=0.5)
+        axes.scatter(at, share, s=12 * count, color=line[0].get_color(), alpha=0.5)
     axes.axhline(0.5, color="0.8", lw=0.5)
     axes.set(xlabel=f"second against first ({unit})", ylabel="second called greater")
-    axes.legend(fontsize=6)
+    axes.legend(fontsize=8)
     return _drawing("Psychometric curves", figure)
 
 
@@ -110,8 +113,9 @@ def weber_figure(
     share = np.exp(np.mean(np.log(y / x)))
     ends = np.array([x.min(), x.max()])
     axes.plot(ends, share * ends, color="0.6", label="Weber's law")
-    axes.set(xscale="log", yscale="log", xlabel="S", ylabel="JND, same unit")
-    axes.legend(fontsize=7)
+    axes.set(xscale="log", yscale="log", ylabel="JND, same unit")
+    axes.set(xlabel="size of the standard, S")
+    axes.legend(fontsize=8)
     return _drawing("ln JND over ln S", figure)
 
 
@@ -124,7 +128,7 @@ def stevens_figure(points: Mapping[str, tuple[Floats, Floats]]) -> Drawing:
     ends = np.array(axes.get_xlim()).clip(0.05)
     axes.plot(ends, ends, color="0.6", label="exponent 1")
     axes.set(xscale="log", yscale="log", xlabel="true", ylabel="estimated")
-    axes.legend(fontsize=6)
+    axes.legend(fontsize=8)
     return _drawing("Estimated over true magnitude, both by their middle", figure)
 
 

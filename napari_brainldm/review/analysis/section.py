@@ -17,8 +17,6 @@ from napari_brainldm.review.statistics.interval import Floats, Interval
 from napari_brainldm.review.study import Study
 
 NOT_ENOUGH = "Not enough for a claim"
-CELLS = 4
-"""Significant figures in tables."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +196,18 @@ def cell(value: Any) -> str:
     if isinstance(value, Interval):
         low, high = cell(value.low), cell(value.high)
         return f"{cell(value.estimate)} ({low} to {high})"
-    if isinstance(value, float):
-        return f"{value:.{CELLS}g}" if math.isfinite(value) else "–"
-    return str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    """With as many places as can matter, so that columns stand in line."""
+    size = abs(value)
+    if not math.isfinite(value):
+        return "–"
+    if 0 < size < 0.0005:
+        return f"{value:.1e}"
+    return f"{value:.{3 - (size >= 1) - (size >= 10) - (size >= 100)}f}"

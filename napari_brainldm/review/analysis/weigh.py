@@ -73,6 +73,7 @@ def comparison(section: Section, p: Protocol, material: Material) -> None:
         )
     if curves:
         section.drawings.append(figures.curves_figure(curves, unit))
+    if len(fits) > 1:  # Weber's law is about several sizes
         section.drawings.append(figures.weber_figure(fits, sizes, p.log))
     _strata(section, material, question)
     place_table(section, material, question)
