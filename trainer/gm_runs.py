@@ -35,8 +35,7 @@ def gm_autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConf
     notes: tuple[str, ...] = ()
     if config.gm_autoencoder.checkpoint:
         before = load_checkpoint(Path(config.gm_autoencoder.checkpoint))
-        known = before.card.provenance.trained_on
-        notes = (f"Fine-tuned from {before.card.name} ({known}).",)
+        notes = (told_before(before),)
     stage = GmAutoencoderStage(
         config.gm_autoencoder,
         gm_card(config, dataset, notes),
@@ -46,6 +45,12 @@ def gm_autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConf
         before,
     )
     return stage, config.gm_autoencoder.loop
+
+
+def told_before(before: Checkpoint) -> str:
+    """What the card of a fine-tuned autoencoder says of the one it began with."""
+    known = before.card.provenance.trained_on
+    return f"Fine-tuned from {before.card.name} ({known})."
 
 
 def gmldm(

@@ -74,10 +74,9 @@ def test_rows_differ_in_what_their_names_say() -> None:
         if getattr(made["Baseline-2"], f.name) != getattr(config, f.name)
     }
     assert changed == {"condition", "prior_codes"}
-    voxels = replace(
-        made["Baseline-2"], space="voxel", spec=replace(config.spec, patch=5)
-    )
-    assert made["Baseline-1"] == voxels
+    spec = replace(config.spec, patch=5)
+    plain = replace(made["Baseline-2"], space="voxel", spec=spec, prior_rank=0)
+    assert made["Baseline-1"] == plain
     by_paper = sorted(ARMS, key=lambda arm: arm.paper)
     assert [arm.name for arm in by_paper] == [arm.name for arm in ARMS]
 
@@ -251,6 +250,21 @@ def test_a_table_that_is_stopped_ends_as_one_that_is_not(
     other = replace(parted, gm_table=replace(parted.gm_table, seeds=2))
     with pytest.raises(EngineError, match="parts of a table of other settings"):
         list(gmldm.tables(other))
+
+
+def test_what_would_stop_the_table_later_is_told_at_once(begun: Path) -> None:
+    config = load_config(begun / "now.toml")
+    coder = config.gm_autoencoder
+    fresh = replace(coder, checkpoint="")
+    other = replace(coder, spec=replace(coder.spec, channels=(4, 4, 8)))
+    rough = replace(coder, loop=replace(coder.loop, precision="bf16"))
+    for changed, told in (
+        (fresh, "the config names none"),
+        (other, "other sizes within"),
+        (rough, "Set both alike"),
+    ):
+        with pytest.raises(EngineError, match=told):
+            next(gmldm.tables(replace(config, gm_autoencoder=changed)))
 
 
 def test_no_stage_sees_who_is_held_out(

@@ -25,11 +25,11 @@ from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError
 from trainer.data.bids import Dataset, read_dataset
 from trainer.data.pictures import Pictures
-from trainer.gm_runs import fnc_of, gm_card, voxel_space, with_fnc
+from trainer.gm_runs import fnc_of, gm_card, told_before, voxel_space, with_fnc
 from trainer.log import RunLog
 from trainer.loop import train, trained
 from trainer.prepared import pictures_of, prepared
-from trainer.stages.gm_autoencoder import GmAutoencoderStage
+from trainer.stages.gm_autoencoder import GmAutoencoderStage, fits
 from trainer.stages.gmldm import GmLdmStage
 
 if TYPE_CHECKING:
@@ -155,6 +155,26 @@ def dealt(subjects: Sequence[str], folds: int, seed: int) -> list[Mask]:
     return [parts == number for number in range(folds)]
 
 
+def before_of(config: RunConfig) -> Checkpoint:
+    """The pre-trained autoencoder that the rows with one begin with.
+
+    Raises
+    ------
+    EngineError
+        If the config names none, or it has other sizes within.
+    """
+    known = config.gm_autoencoder.checkpoint
+    if not known:
+        raise EngineError(
+            "The table compares with a pre-trained autoencoder, but the config names "
+            "none. Set gm_autoencoder.checkpoint to one of the stage gm_autoencoder, "
+            "of another dataset."
+        )
+    before = load_checkpoint(Path(known))
+    fits(config.gm_autoencoder.spec, before)
+    return before
+
+
 class FoldTrainer:
     """Trains the models of one fold, each once, on everybody who is not held out."""
 
@@ -174,7 +194,8 @@ class FoldTrainer:
         name = "autoencoder, pre-trained" if pretrained else "autoencoder"
         path = self._path(name)
         if not path.is_file():
-            before, notes = self._before() if pretrained else (None, ())
+            before = before_of(self.config) if pretrained else None
+            notes = (told_before(before),) if before is not None else ()
             pictures, held = self.people.pictures, self.fold.held
             stage = GmAutoencoderStage(
                 self.config.gm_autoencoder,
@@ -209,18 +230,6 @@ class FoldTrainer:
             yield from self._trained(stage, config.loop, arm.name)
         return load_checkpoint(path)
 
-    def _before(self) -> tuple[Checkpoint, tuple[str, ...]]:
-        known = self.config.gm_autoencoder.checkpoint
-        if not known:
-            raise EngineError(
-                "The table compares with a pre-trained autoencoder, but the config "
-                "names none. Set gm_autoencoder.checkpoint to one of the stage "
-                "gm_autoencoder, of another dataset."
-            )
-        before = load_checkpoint(Path(known))
-        made = before.card.provenance.trained_on
-        return before, (f"Fine-tuned from {before.card.name} ({made}).",)
-
     def _encoded(self, coder: Checkpoint) -> Latents:
         """Latents of everybody, kept while the fold is at work."""
         if coder.sha256 not in self._latents:
@@ -243,12 +252,17 @@ class FoldTrainer:
 
 
 def variant(config: GmLdmConfig, arm: Arm, table: GmTableConfig) -> GmLdmConfig:
-    """`config` as `arm` has it; all that the names of the rows do not say is alike."""
+    """`config` as `arm` has it; all that the names of the rows do not say is alike.
+
+    But for the prior: the row in voxel space is plain diffusion, as the paper's is. A
+    Gaussian of voxels would make maps of principal components by itself.
+    """
     settings: dict[str, Any] = {"condition": arm.condition, "space": arm.space}
     if arm.condition == "random":
         settings["prior_codes"] = 0
     if arm.space == "voxel":
         settings["spec"] = replace(config.spec, patch=table.patch)
+        settings["prior_rank"] = 0
     return replace(config, **settings)
 
 

@@ -46,7 +46,8 @@ def five_models(found: Mapping[str, Figures], folds: str) -> Table:
         "which also differ by chance; *expected* is the map that the model expects, "
         "without chance; *beyond the mean* is the correlation of what the expected and "
         "the real map differ by from the mean map. The mean map is the floor: any "
-        f"brain is much like it. {folds}"
+        "brain is much like it. Baseline-1 is plain diffusion; the others correct a "
+        f"Gaussian prior where the config has one. {folds}"
     )
     return Table("gmldm", "Five models (Hu 2025, Table 1)", tuple(rows), note)
 

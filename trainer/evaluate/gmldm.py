@@ -30,6 +30,7 @@ from trainer.evaluate.gm_rows import (
     Fold,
     FoldTrainer,
     People,
+    before_of,
     folds_of,
     read_people,
 )
@@ -81,6 +82,8 @@ def tables(config: RunConfig) -> Generator[str, None, list[Table]]:
 
 
 def _check(config: RunConfig) -> None:
+    """Refuse at once what would stop the run after an hour."""
+    before_of(config)
     coder, denoiser = config.gm_autoencoder.loop, config.gmldm.loop
     if coder.precision != denoiser.precision:
         raise EngineError(
@@ -96,14 +99,13 @@ def _check_settings(bench: Bench) -> None:
     pictures = pictures_path(
         entries, model_grid(config.data), config.data.intensity, bench.out
     )
-    before = Path(config.gm_autoencoder.checkpoint)
     asked: list[Any] = [
         config.gm_autoencoder,
         config.gmldm,
         config.gm_table,
         pictures.name,
         hashlib.sha256(bench.people.vectors.tobytes()).hexdigest(),
-        hashlib.sha256(before.read_bytes()).hexdigest() if before.is_file() else "",
+        before_of(config).sha256,
     ]
     digest = hashlib.sha256(repr(asked).encode()).hexdigest()
     path = bench.out / "settings.sha256"
