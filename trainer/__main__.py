@@ -50,7 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--checkpoint", help="default: the last stage's of the run")
     table.add_argument("--n", type=int, default=100, help="pictures to make")
     table.add_argument(
-        "--release", type=Path, help="also write it here in 16 bits, with its figures"
+        "--release",
+        type=Path,
+        help="also write it here in 16 bits, with its figures; gmldm-held-out: and a "
+        "table of simulated connectivity beside it",
     )
     table.add_argument(
         "--visits",
@@ -102,7 +105,7 @@ def _train(options: argparse.Namespace) -> Iterator[str]:
 
 def _evaluate(options: argparse.Namespace) -> Iterator[str]:
     config = _config(options)
-    path = Path(options.checkpoint) if options.checkpoint else last_checkpoint(config)
+    path = Path(options.checkpoint) if options.checkpoint else None
     others = tuple(_named(text) for text in options.beside)
     wish = Wish(path, options.n, options.release, options.visits, others)
     return evaluate(config, options.table, wish)

@@ -18,7 +18,7 @@ from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from trainer.data.cohort import CohortConfig
 from trainer.data.randomise import Randomisation
-from trainer.gm_config import GmAutoencoderConfig, GmLdmConfig
+from trainer.gm_config import GmAutoencoderConfig, GmLdmConfig, GmTableConfig
 from trainer.loop_config import LoopConfig
 
 
@@ -316,6 +316,7 @@ class RunConfig:
     ldae: LdaeConfig = field(default_factory=LdaeConfig)
     gm_autoencoder: GmAutoencoderConfig = field(default_factory=GmAutoencoderConfig)
     gmldm: GmLdmConfig = field(default_factory=GmLdmConfig)
+    gm_table: GmTableConfig = field(default_factory=GmTableConfig)
     directions: DirectionsConfig = field(default_factory=DirectionsConfig)
     forecast: ForecastConfig = field(default_factory=ForecastConfig)
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)

@@ -92,3 +92,31 @@ class GmLdmConfig:
                     f"gmldm.{name} is {value!r}; known are {', '.join(known)}. Choose "
                     "one of these."
                 )
+
+
+@dataclass(frozen=True)
+class GmTableConfig:
+    """The paper's table of five models, see `trainer.evaluate.gmldm`.
+
+    Attributes
+    ----------
+    folds, seed
+        Parts that the people are dealt into, and the seed of the deal.
+    seeds
+        Maps to make of each held-out person, whose figures are averaged.
+    patch
+        Voxels along each axis of a token of the model in voxel space.
+    """
+
+    folds: int = 5
+    seed: int = 0
+    seeds: int = 2
+    patch: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse what leaves nobody to train on, or nothing to measure."""
+        if self.folds < 2 or self.seeds < 1 or self.patch < 1:
+            raise EngineError(
+                f"gm_table asks for {self.folds} folds, {self.seeds} seeds and a patch "
+                f"of {self.patch}. At least 2, 1 and 1 are needed. Correct the config."
+            )

@@ -35,11 +35,10 @@ def gm_autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConf
     notes: tuple[str, ...] = ()
     if config.gm_autoencoder.checkpoint:
         before = load_checkpoint(Path(config.gm_autoencoder.checkpoint))
-        known = before.card.provenance.trained_on
-        notes = (f"Fine-tuned from {before.card.name} ({known}).",)
+        notes = (told_before(before),)
     stage = GmAutoencoderStage(
         config.gm_autoencoder,
-        _card(config, dataset, notes),
+        gm_card(config, dataset, notes),
         pictures_of(config, dataset.train),
         pictures_of(config, dataset.held_out),
         config.data.flips,
@@ -48,12 +47,18 @@ def gm_autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConf
     return stage, config.gm_autoencoder.loop
 
 
+def told_before(before: Checkpoint) -> str:
+    """What the card of a fine-tuned autoencoder says of the one it began with."""
+    known = before.card.provenance.trained_on
+    return f"Fine-tuned from {before.card.name} ({known})."
+
+
 def gmldm(
     config: RunConfig, dataset: Dataset
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
     """The denoiser under connectivity; scans without any are left out, and told."""
     _check_maps(config)
-    table = _table(config)
+    table = fnc_of(config)
     yield from table.notes
     autoencoder = _autoencoder(config, dataset)
     parts = []
@@ -80,7 +85,8 @@ def with_fnc(
     return [place for place, _ in found.rows], table.vectors[rows], told
 
 
-def _table(config: RunConfig) -> FncTable:
+def fnc_of(config: RunConfig) -> FncTable:
+    """The connectivity that the config names; an EngineError where it names none."""
     if not config.data.fnc:
         raise EngineError(
             "The config names no table of functional connectivity. Set data.fnc to a "
@@ -95,11 +101,16 @@ def _autoencoder(config: RunConfig, dataset: Dataset) -> Checkpoint:
     """Of this run, or voxel space."""
     if config.gmldm.space == "latent":
         return load_checkpoint(stage_path(config, GM_STAGES[0]))
-    card = replace(_card(config, dataset), autoencoder=VoxelSpec(1))
-    return Checkpoint(card, {}, sha256="voxel-space")
+    return voxel_space(gm_card(config, dataset))
 
 
-def _card(config: RunConfig, dataset: Dataset, notes: tuple[str, ...] = ()) -> Card:
+def voxel_space(card: Card) -> Checkpoint:
+    """What stands for an autoencoder where voxels are diffused."""
+    return Checkpoint(replace(card, autoencoder=VoxelSpec(1)), {}, sha256="voxel-space")
+
+
+def gm_card(config: RunConfig, dataset: Dataset, notes: tuple[str, ...] = ()) -> Card:
+    """The card of an autoencoder to be, trained on `dataset`."""
     _check_maps(config)
     made = provenance(config, dataset, GM_STAGES)
     return Card(

@@ -36,7 +36,11 @@ CONFIGS = [
     "ldae_voxel.toml",
     "pinaya2022.toml",
 ]
-SHIPPED = sorted([*CONFIGS, "ldae_followed.toml", "ldae_visits.toml"])
+GRAY = [
+    *(f"gm_pretrain{name}.toml" for name in ("2025", "_demo", "_table")),
+    *(f"gmldm{name}.toml" for name in ("2025", "_demo", "_null", "_table")),
+]
+SHIPPED = sorted([*CONFIGS, *GRAY, "ldae_followed.toml", "ldae_visits.toml"])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -82,6 +86,27 @@ def test_the_gray_matter_configs_belong_together(size):
         assert config.cohort.connectivity is not None
     assert before.cohort.connectivity.strength == 0
     assert after.cohort.connectivity == ConnectivityConfig()
+
+
+def test_the_table_is_of_the_demos_people():
+    for part in ("gm_pretrain", "gmldm"):
+        table, demo = (load_config(Path(f"{part}_{n}.toml")) for n in ("table", "demo"))
+        assert table.cohort == demo.cohort
+        assert table.data.dataset == demo.data.dataset
+        assert table.data.voxel_mm == 4.0
+    before = load_config(Path("gm_pretrain_table.toml"))
+    after = load_config(Path("gmldm_table.toml"))
+    made = f"{before.out}/gm_autoencoder.safetensors"
+    assert after.gm_autoencoder.checkpoint == made
+    assert before.gm_autoencoder.spec == after.gm_autoencoder.spec
+    assert after.gm_table.folds == 5
+
+
+def test_the_null_cohort_is_the_demos_without_an_illness():
+    null, demo = (load_config(Path(f"gmldm_{name}.toml")) for name in ("null", "demo"))
+    calm = replace(demo.cohort.connectivity, strength=0.0)
+    assert null.cohort == replace(demo.cohort, connectivity=calm)
+    assert (null.gm_autoencoder, null.gmldm) == (demo.gm_autoencoder, demo.gmldm)
 
 
 def test_gm_ldm_has_the_papers_latent():

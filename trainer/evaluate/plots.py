@@ -80,6 +80,18 @@ def ssim_by_gap(found: Sequence[Predicted], path: Path) -> None:
     _save(figure, path)
 
 
+def correlations(values: Mapping[str, Floats], floor: float, path: Path) -> None:
+    """Pearson correlations (N,) of people under every row, and the mean map's."""
+    figure, axes = _figure(6.5, 3.6)
+    axes.boxplot(list(values.values()), tick_labels=list(values), showfliers=False)
+    means = [float(np.mean(row)) for row in values.values()]
+    axes.plot(range(1, 1 + len(means)), means, "o", c=COLOURS[0], label="mean")
+    axes.axhline(floor, c=COLOURS[1], lw=1.5, label="mean map (floor)")
+    axes.set_ylabel("Pearson r in gray matter, held-out people")
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
 def strip(
     rows: Mapping[str, Sequence[Array]], titles: Sequence[str], path: Path
 ) -> None:

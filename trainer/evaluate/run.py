@@ -18,6 +18,7 @@ from napari_brainldm.engine.segment import Segmenter
 from trainer.data.bids import Entry, read_dataset
 from trainer.data.pictures import on_grid
 from trainer.data.vocabulary import conditions
+from trainer.evaluate import gmldm
 from trainer.evaluate.brain_ldm import (
     Unseen,
     ask,
@@ -25,14 +26,19 @@ from trainer.evaluate.brain_ldm import (
     rebuilt_figures,
     seen,
 )
+from trainer.evaluate.gm_release import held_out, write_samples
 from trainer.evaluate.ldae import card_figures, tables
+from trainer.runs import last_checkpoint
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
     from napari_brainldm.engine.volume import Array
     from trainer.config import RunConfig
 
-TABLES = ("brain-ldm", "ldae")
+HELD_OUT = "gmldm-held-out"
+TABLES = ("brain-ldm", "ldae", "gmldm", HELD_OUT)
+FNC_SAMPLES = "gm_ldm_fnc.csv"
+"""Written beside a released GM-LDM."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Wish:
     Attributes
     ----------
     path
-        The checkpoint.
+        The checkpoint; None for the last one of the run.
     n
         Pictures to make, or scans to move.
     release
@@ -54,7 +60,7 @@ class Wish:
         ldae: name and checkpoint of the models to compare with.
     """
 
-    path: Path
+    path: Path | None = None
     n: int = 100
     release: Path | None = None
     visits: Path | None = None
@@ -69,23 +75,49 @@ def evaluate(config: RunConfig, table: str, wish: Wish) -> Iterator[str]:
     EngineError
         If there is too little to measure, or a file cannot be read.
     """
-    run = {"brain-ldm": _brain_ldm, "ldae": _ldae}[table]
-    figures = yield from run(config, wish)
+    if table == "gmldm":
+        yield from _five_models(config, wish)
+        return
+    path = wish.path or last_checkpoint(config)
+    run = {"brain-ldm": _brain_ldm, "ldae": _ldae, HELD_OUT: _gmldm}[table]
+    figures = yield from run(config, path, wish)
     if wish.release is not None:
-        checkpoint = load_checkpoint(wish.path)
+        checkpoint = load_checkpoint(path)
         card = replace(checkpoint.card, figures=tuple(figures.items()))
         measured = replace(checkpoint, card=card)
         sha = save_checkpoint(measured, wish.release, torch.float16)
         yield f"Wrote {wish.release} (sha256 {sha})"
+        if table == HELD_OUT:
+            yield write_samples(config, wish.release.with_name(FNC_SAMPLES))
 
 
-def _ldae(config: RunConfig, wish: Wish) -> Generator[str, None, dict[str, float]]:
-    found = yield from tables(config, wish.path, wish.n, wish.visits, dict(wish.others))
+def _five_models(config: RunConfig, wish: Wish) -> Iterator[str]:
+    if wish.path is not None or wish.release is not None:
+        raise EngineError(
+            "The table gmldm trains its own models and keeps none of them apart. "
+            f"Measure or release a checkpoint by the table {HELD_OUT}."
+        )
+    yield from gmldm.tables(config)
+
+
+def _gmldm(
+    config: RunConfig, path: Path, wish: Wish
+) -> Generator[str, None, dict[str, float]]:
+    seeds = config.gm_table.seeds
+    return (yield from held_out(config, path, wish.n, seeds))
+
+
+def _ldae(
+    config: RunConfig, path: Path, wish: Wish
+) -> Generator[str, None, dict[str, float]]:
+    found = yield from tables(config, path, wish.n, wish.visits, dict(wish.others))
     return card_figures(found)
 
 
-def _brain_ldm(config: RunConfig, wish: Wish) -> Generator[str, None, dict[str, float]]:
-    path, n = wish.path, wish.n
+def _brain_ldm(
+    config: RunConfig, path: Path, wish: Wish
+) -> Generator[str, None, dict[str, float]]:
+    n = wish.n
     renderer = Renderer(load_checkpoint(path))
     dataset = read_dataset(config.data)
     _check_enough(len(dataset.held_out), n)

@@ -25,6 +25,7 @@ from napari_brainldm.engine.request import (
     Through,
 )
 from napari_brainldm.engine.volume import Array
+from trainer.evaluate.paired import paired
 from trainer.evaluate.reconstruction import likeness
 from trainer.evaluate.table import means
 
@@ -173,16 +174,12 @@ def better(
 ) -> dict[str, float]:
     """`method` against the method `than` over the same triplets, paired by person.
 
-    Mean difference of `figure` over people, and the one-sided p-value of Wilcoxon's
-    signed-rank test on the people's means: triplets of one person are not independent.
+    The difference of `figure` is that of the people's means: triplets of one person
+    are not independent. See `paired`.
     """
-    from scipy.stats import wilcoxon
-
     sides = (_of_people(found, name, figure) for name in (method, than))
     ours, theirs = (np.array(list(side.values())) for side in sides)
-    difference = ours - theirs
-    test = wilcoxon(difference, alternative="greater")
-    return {"difference": float(difference.mean()), "p": float(test.pvalue)}
+    return paired(ours - theirs)
 
 
 def _of_people(

@@ -137,6 +137,25 @@ def pretrained(
     EngineError
         If `before` is no gray-matter autoencoder, or has another core.
     """
+    known = fits(spec, before)
+    held = before.part("autoencoder")
+    keep_all = known.shape == spec.shape
+    return {
+        name: held[name] if keep_all or name.startswith(CORE) else value
+        for name, value in fresh.items()
+    }
+
+
+def fits(
+    spec: GrayMatterAutoencoderSpec, before: Checkpoint
+) -> GrayMatterAutoencoderSpec:
+    """The sizes of `before`, if weights of `spec` can begin with it.
+
+    Raises
+    ------
+    EngineError
+        As `pretrained`.
+    """
     known = before.card.autoencoder
     if not isinstance(known, GrayMatterAutoencoderSpec):
         raise EngineError(
@@ -148,12 +167,7 @@ def pretrained(
             f"The autoencoder of {before.card.name} has other sizes within than "
             "gm_autoencoder.spec says. Take the same core, channels and blocks."
         )
-    held = before.part("autoencoder")
-    keep_all = known.shape == spec.shape
-    return {
-        name: held[name] if keep_all or name.startswith(CORE) else value
-        for name, value in fresh.items()
-    }
+    return known
 
 
 def correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:

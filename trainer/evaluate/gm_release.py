@@ -1,0 +1,138 @@
+"""One GM-LDM on the people whom its run held out, and what is bundled with it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
+from napari_brainldm.engine.files import write_whole
+from napari_brainldm.engine.fnc import Fnc
+from napari_brainldm.engine.fnc_file import write_fnc
+from napari_brainldm.engine.renderer import Renderer
+from napari_brainldm.engine.request import EngineError
+from trainer.data.bids import Dataset, is_simulated, read_dataset
+from trainer.data.cohort_files import write_json
+from trainer.evaluate import gm_measured as measured
+from trainer.evaluate import gm_told as told
+from trainer.gm_runs import fnc_of, with_fnc
+from trainer.prepared import pictures_of, prepared
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.fnc import Vector
+    from trainer.config import RunConfig
+    from trainer.evaluate.gm_told import Figures
+
+SAMPLES = 40
+"""People of the bundled table of connectivity."""
+
+
+def held_out(
+    config: RunConfig, path: Path, n: int, seeds: int
+) -> Generator[str, None, dict[str, float]]:
+    """Figures of the GM-LDM at `path` on the first `n` held-out scans of its run.
+
+    Raises
+    ------
+    EngineError
+        If it is no GM-LDM, or fewer than two people with connectivity are held out.
+    """
+    checkpoint = load_checkpoint(path)
+    if checkpoint.card.fnc is None:
+        raise EngineError(
+            f"{checkpoint.card.name} knows no functional connectivity. Give a "
+            "checkpoint of the stage gmldm with --checkpoint."
+        )
+    dataset = read_dataset(config.data)
+    yield from prepared(config, dataset, 2)
+    unseen, vectors = _unseen(config, dataset, n)
+    found = _measured(checkpoint, unseen, vectors, seeds)
+    yield told.guidance(found).markdown()
+    figures = _figures(found)
+    yield from (f"{name:40s} {value:.4f}" for name, value in figures.items())
+    return figures
+
+
+def _unseen(
+    config: RunConfig, dataset: Dataset, n: int
+) -> tuple[measured.Unseen, Vector]:
+    places, vectors, _ = with_fnc(dataset.held_out, fnc_of(config))
+    places, vectors = places[:n], vectors[:n]
+    subjects = tuple(dataset.held_out[place].subject for place in places)
+    if len(set(subjects)) < 2:
+        raise EngineError(
+            f"{len(set(subjects))} people with connectivity are held out or asked for; "
+            "a comparison needs 2. Raise --n, or data.held_out in the config."
+        )
+    train = pictures_of(config, dataset.train)
+    mean = train.mean(0, dtype=np.float64).astype(np.float32)
+    maps = np.asarray(pictures_of(config, dataset.held_out)[places], np.float32)
+    return measured.Unseen(subjects, np.array(places), maps, mean), vectors
+
+
+def _measured(
+    checkpoint: Checkpoint, unseen: measured.Unseen, vectors: Vector, seeds: int
+) -> dict[str, Figures]:
+    renderer = Renderer(checkpoint)
+    others = measured.shuffled(vectors, unseen.subjects)
+    rows = {
+        told.OURS: measured.guided(renderer, vectors, unseen, seeds),
+        told.SHUFFLED: measured.guided(renderer, others, unseen, seeds),
+        told.FLOOR: measured.still(unseen, [unseen.mean] * len(unseen.maps)),
+        told.REBUILT[True]: measured.still(
+            unseen, [renderer.rebuild(one) for one in unseen.maps]
+        ),
+    }
+    return {
+        name: measured.by_subject(unseen.subjects, list(held))
+        for name, held in rows.items()
+    }
+
+
+def _figures(found: dict[str, Figures]) -> dict[str, float]:
+    """What the card keeps."""
+    short = {
+        told.OURS: "FNC-guided",
+        told.SHUFFLED: "shuffled FNC",
+        told.FLOOR: "mean map",
+        told.REBUILT[True]: "autoencoder",
+    }
+    return {
+        f"{short[name]}, {figure}": float(told.column(people, figure).mean())
+        for name, people in found.items()
+        for figure in next(iter(people.values()))
+    }
+
+
+def write_samples(config: RunConfig, path: Path) -> str:
+    """Write the connectivity of held-out simulated people to `path` (CSV) and tell.
+
+    Raises
+    ------
+    EngineError
+        If the people of `config` are not simulated: nobody's data is given away.
+    """
+    if not is_simulated(Path(config.data.dataset)):
+        raise EngineError(
+            f"{config.data.dataset} is not a simulated cohort, so its connectivity is "
+            "not bundled. Release a model of simulated people."
+        )
+    dataset = read_dataset(config.data)
+    entries = dataset.held_out
+    places, vectors, _ = with_fnc(entries, fnc_of(config))
+    rows = {entries[n].subject: v for n, v in zip(places, vectors, strict=True)}
+    some = [Fnc(vector, name) for name, vector in list(rows.items())[:SAMPLES]]
+    write_whole(path, write_fnc(some).encode())
+    groups = {e.subject: dict(e.row).get("group", "") for e in entries}
+    facts = {
+        "Simulated": True,
+        "Scale": "z",
+        "Unit": "Fisher z",
+        "Order": "upper triangle, row by row",
+        "Groups": {fnc.name: groups[fnc.name] for fnc in some},
+    }
+    write_json(path.with_suffix(".json"), facts)
+    return f"Wrote {path}: connectivity of {len(some)} held-out simulated people"
