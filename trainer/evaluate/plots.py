@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.checkpoint import Checkpoint
     from napari_brainldm.engine.volume import Array
     from trainer.evaluate.moved import Moved
+    from trainer.evaluate.table import Table
     from trainer.evaluate.visits import Predicted
 
 Floats = NDArray[np.float64]
@@ -97,6 +98,24 @@ def strip(
             axes.set_yticks([])
             axes.set_title(title, fontsize=8)
         line[0].set_ylabel(name, fontsize=8)
+    _save(figure, path)
+
+
+def nearness(tables: Sequence[Table], path: Path) -> None:
+    """Fréchet distances of every group by every network, between floor and ceilings."""
+    near = [table for table in tables if table.name.startswith("near-")]
+    figure, grid = _figure(4.5 * len(near), 0.45 * len(near[0].rows) + 1.2, len(near))
+    for axes, table in zip(np.atleast_1d(grid), near, strict=True):
+        names = [str(row["pictures"]) for row in table.rows]
+        values, spread = (
+            [float(row[key]) for row in table.rows] for key in ("Fréchet", "Fréchet SD")
+        )
+        axes.barh(names, values, xerr=spread, color=COLOURS[0])
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_xlabel(f"Fréchet distance, N = {table.rows[0]['N']}")
+        axes.set_title(table.title, fontsize=9)
+        axes.tick_params(labelsize=8)
     _save(figure, path)
 
 
