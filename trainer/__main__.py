@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument(
         "--out", required=True, help="folder of the BIDS dataset to write"
     )
+    many.add_argument(
+        "--despite-copies",
+        action="store_true",
+        help="make many of a model whose card says that it copies scans",
+    )
     return parser
 
 
@@ -93,7 +98,7 @@ def _train(options: argparse.Namespace) -> Iterator[str]:
 def _generate(options: argparse.Namespace) -> Iterator[str]:
     config = _config(options)
     path = Path(options.checkpoint) if options.checkpoint else last_checkpoint(config)
-    return generate(path, Path(options.plan), Path(options.out))
+    return generate(path, Path(options.plan), Path(options.out), options.despite_copies)
 
 
 if __name__ == "__main__":

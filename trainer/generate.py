@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_brainldm.engine.checkpoint import load_checkpoint
+from napari_brainldm.engine.copy_test import refuse_copies
 from napari_brainldm.engine.export import MARK, export
 from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.renderer import Renderer, finish
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 OWN_COLUMNS = ("participant_id", "seed")
 
 
-def generate(checkpoint: Path, plan: Path, out: Path) -> Iterator[str]:
+def generate(
+    checkpoint: Path, plan: Path, out: Path, despite_copies: bool = False
+) -> Iterator[str]:
     """Render every row of `plan` into the BIDS dataset `out`; yields lines.
 
     Picture i depends on its row alone (its seed is the column `seed`, else i), so a
@@ -37,10 +40,12 @@ def generate(checkpoint: Path, plan: Path, out: Path) -> Iterator[str]:
     Raises
     ------
     EngineError
-        If the plan cannot be read, or `out` holds a picture of another plan.
+        If the plan cannot be read, `out` holds a picture of another plan, or the card
+        says that the model copies training scans and `despite_copies` is not said.
     """
     renderer = Renderer(load_checkpoint(checkpoint))
     rows = read_plan(plan, renderer.card)
+    refuse_copies(renderer.card.copies, len(rows), despite_copies)
     _write_description(renderer, out)
     for index, (name, request) in enumerate(rows, start=1):
         folder, stem = out / name / "anat", f"{name}_{MARK}"

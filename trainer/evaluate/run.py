@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
+from napari_brainldm.engine.copy_test import CopyTest
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError, Sampler
 from napari_brainldm.engine.resources import bundled_segmenter
@@ -26,13 +27,16 @@ from trainer.evaluate.brain_ldm import (
     seen,
 )
 from trainer.evaluate.ldae import card_figures, tables
+from trainer.evaluate.memory import memorisation
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
     from napari_brainldm.engine.volume import Array
     from trainer.config import RunConfig
 
-TABLES = ("brain-ldm", "ldae")
+Figures = dict[str, float]
+
+TABLES = ("brain-ldm", "ldae", "memorisation")
 
 
 @dataclass(frozen=True)
@@ -69,22 +73,32 @@ def evaluate(config: RunConfig, table: str, wish: Wish) -> Iterator[str]:
     EngineError
         If there is too little to measure, or a file cannot be read.
     """
-    run = {"brain-ldm": _brain_ldm, "ldae": _ldae}[table]
-    figures = yield from run(config, wish)
+    run = {"brain-ldm": _brain_ldm, "ldae": _ldae, "memorisation": _copies}[table]
+    found = yield from run(config, wish)
     if wish.release is not None:
         checkpoint = load_checkpoint(wish.path)
-        card = replace(checkpoint.card, figures=tuple(figures.items()))
-        measured = replace(checkpoint, card=card)
+        measured = replace(checkpoint, card=_told(checkpoint.card, found))
         sha = save_checkpoint(measured, wish.release, torch.float16)
         yield f"Wrote {wish.release} (sha256 {sha})"
 
 
-def _ldae(config: RunConfig, wish: Wish) -> Generator[str, None, dict[str, float]]:
+def _told(card: Card, found: Figures | CopyTest) -> Card:
+    """The card with what was found; a test for copies leaves its figures alone."""
+    if isinstance(found, CopyTest):
+        return replace(card, copies=found)
+    return replace(card, figures=tuple(found.items()))
+
+
+def _copies(config: RunConfig, wish: Wish) -> Generator[str, None, CopyTest]:
+    return memorisation(config, wish.path, wish.n)
+
+
+def _ldae(config: RunConfig, wish: Wish) -> Generator[str, None, Figures]:
     found = yield from tables(config, wish.path, wish.n, wish.visits, dict(wish.others))
     return card_figures(found)
 
 
-def _brain_ldm(config: RunConfig, wish: Wish) -> Generator[str, None, dict[str, float]]:
+def _brain_ldm(config: RunConfig, wish: Wish) -> Generator[str, None, Figures]:
     path, n = wish.path, wish.n
     renderer = Renderer(load_checkpoint(path))
     dataset = read_dataset(config.data)

@@ -32,7 +32,7 @@ def frechet_distance(x: Floats, y: Floats) -> float:
 def _half(features: Floats) -> Floats:
     """(min(N, D), D): its product with itself is the covariance (D, D)."""
     centred = features - features.mean(0)
-    factor: Floats = np.linalg.qr(centred / np.sqrt(len(features) - 1), mode="r")
+    factor: Floats = np.linalg.qr(centred / np.sqrt(len(features) - 1)).R
     return factor
 
 
