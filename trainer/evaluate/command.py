@@ -10,12 +10,14 @@ from napari_brainldm.engine.request import EngineError
 from trainer.config import RunConfig, load_config
 from trainer.evaluate import run
 from trainer.evaluate.pictures import Folders, compare_folders
+from trainer.evaluate.pinaya import Ask, pinaya
 from trainer.runs import last_checkpoint
 
 if TYPE_CHECKING:
     import argparse
 
-TABLES = (*run.TABLES, "pictures")
+TABLES = (*run.TABLES, "pinaya", "pictures")
+RESULTS = Path("docs/results")
 
 
 def evaluate_options(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +66,10 @@ def evaluate(options: argparse.Namespace) -> Iterator[str]:
     if options.table == "pictures":
         return _pictures(options)
     config = load_config(Path(options.config))
+    if options.table == "pinaya":
+        wish = _wish(config, options)
+        files, out = _files(options), options.out or RESULTS
+        return pinaya(config, Ask(wish.path, wish.n, out, files))
     return run.evaluate(config, options.table, _wish(config, options))
 
 
@@ -73,10 +79,14 @@ def _pictures(options: argparse.Namespace) -> Iterator[str]:
             "Two folders are compared: name them with --real FOLDER and --generated "
             "FOLDER."
         )
-    files = dict(named(options.features, "--features", "med3d=resnet_50_23dataset.pth"))
     most = 1000 if options.n is None else options.n
-    out = options.out or Path("docs/results")
+    out, files = options.out or RESULTS, _files(options)
     return compare_folders(Folders(options.real, options.generated, out, files, most))
+
+
+def _files(options: argparse.Namespace) -> dict[str, Path]:
+    example = "med3d=resnet_50_23dataset.pth"
+    return dict(named(options.features, "--features", example))
 
 
 def _wish(config: RunConfig, options: argparse.Namespace) -> run.Wish:

@@ -58,11 +58,14 @@ class Compared:
         Pictures (i, j, k) in [0, 1] of `grid`.
     groups
         Name of the row -> pictures of the same kind.
+    scaling
+        How they came into [0, 1].
     """
 
     grid: Grid
     real: Group
     groups: Mapping[str, Group]
+    scaling: str = "the 99.5th percentile of a picture's bright voxels is 1"
 
     @property
     def n(self) -> int:
@@ -76,7 +79,7 @@ class Compared:
         size = " x ".join(f"{s:.3g}" for s in self.grid.voxel_size)
         return (
             f"Whole pictures of {shape} voxels of {size} mm, no mask, range 0 to 1 "
-            "(99.5th percentile of the bright voxels is 1, above is clipped)."
+            f"({self.scaling}; what is above is clipped)."
         )
 
 

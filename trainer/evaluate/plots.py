@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_brainldm.engine.trajectory import crowds
+from trainer.evaluate.metrics.fidelity import pearson
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.checkpoint import Checkpoint
     from napari_brainldm.engine.volume import Array
+    from trainer.evaluate.metrics.fidelity import Series
     from trainer.evaluate.moved import Moved
     from trainer.evaluate.table import Table
     from trainer.evaluate.visits import Predicted
@@ -116,6 +118,23 @@ def nearness(tables: Sequence[Table], path: Path) -> None:
         axes.set_xlabel(f"Fréchet distance, N = {table.rows[0]['N']}")
         axes.set_title(table.title, fontsize=9)
         axes.tick_params(labelsize=8)
+    _save(figure, path)
+
+
+def conditioning(series: Mapping[str, tuple[Series, Series]], path: Path) -> None:
+    """Asked against measured of pictures, over what the same tool says of scans."""
+    figure, grid = _figure(3.6 * len(series), 3.6, len(series))
+    for axes, (name, (made, scans)) in zip(
+        np.atleast_1d(grid), series.items(), strict=True
+    ):
+        axes.scatter(scans.asked, scans.measured, s=8, c="#999999", label="scans")
+        axes.scatter(made.asked, made.measured, s=8, c=COLOURS[1], label="pictures")
+        ends = [made.asked.min(), made.asked.max()]
+        axes.plot(ends, ends, c="black", lw=0.8)
+        axes.set_xlabel(f"{name}, asked for or known")
+        axes.set_ylabel(f"{name}, measured")
+        axes.set_title(f"r = {pearson(made.asked, made.measured):.3f}", fontsize=9)
+        axes.legend(frameon=False)
     _save(figure, path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +65,9 @@ class Wish:
     others: tuple[tuple[str, Path], ...] = ()
 
 
+Measuring = Callable[["RunConfig", Wish], Generator[str, None, "Figures | CopyTest"]]
+
+
 def evaluate(config: RunConfig, table: str, wish: Wish) -> Iterator[str]:
     """Measure a checkpoint on the held-out subjects of the run's data.
 
@@ -73,8 +76,12 @@ def evaluate(config: RunConfig, table: str, wish: Wish) -> Iterator[str]:
     EngineError
         If there is too little to measure, or a file cannot be read.
     """
-    run = {"brain-ldm": _brain_ldm, "ldae": _ldae, "memorisation": _copies}[table]
-    found = yield from run(config, wish)
+    runs: dict[str, Measuring] = {
+        "brain-ldm": _brain_ldm,
+        "ldae": _ldae,
+        "memorisation": _copies,
+    }
+    found = yield from runs[table](config, wish)
     if wish.release is not None:
         checkpoint = load_checkpoint(wish.path)
         measured = replace(checkpoint, card=_told(checkpoint.card, found))

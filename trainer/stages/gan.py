@@ -118,7 +118,8 @@ class LsganStage:
         return {"generator": self._fooled(fake)}, (x, fake.detach())
 
     def _fooled(self, fake: Tensor) -> Tensor:
-        return 0.5 * (self.discriminator(fake) - 1).pow(2).mean()
+        error: Tensor = 0.5 * (self.discriminator(fake) - 1).pow(2).mean()
+        return error
 
     def _rival_loss(
         self, network: nn.Module, _: Batch, pair: tuple[Tensor, Tensor], __: int

@@ -160,9 +160,10 @@ def _read(network: nn.Module, spec: ReaderSpec, pictures: Iterable[Array]) -> Fl
         )
         for p in pictures
     ]
+    values: Floats = np.array(said)
     if spec.categories:
-        return 1 / (1 + np.exp(-np.array(said)))
-    return np.array(said) * spec.spread + spec.mean
+        return np.asarray(1 / (1 + np.exp(-values)), np.float64)
+    return values * spec.spread + spec.mean
 
 
 def read(checkpoint: Checkpoint, pictures: Iterable[Array], device: str) -> Floats:

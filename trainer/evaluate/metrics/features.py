@@ -68,7 +68,8 @@ def projected(grid: Grid, seed: int = 0) -> Features:
     sign = rng.choice((-1.0, 1.0), size=count)
 
     def of(picture: Array) -> Floats:
-        return np.bincount(place, sign * picture.ravel(), PROJECTED)
+        found = np.bincount(place, sign * picture.ravel(), PROJECTED)
+        return found.astype(np.float64)
 
     return Features("projection", f"random projection ({PROJECTED} numbers)", of)
 
