@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_brainldm import cli
 from napari_brainldm.commands.card_lines import card_lines
 from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
 from napari_brainldm.engine.copy_test import (
@@ -282,6 +283,23 @@ def test_a_plan_of_many_is_refused_before_the_first_picture(tmp_path):
     with pytest.raises(EngineError, match="copies training scans"):
         next(generate(path, plan, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_refuses_many_too(tmp_path, capsys):
+    words = [
+        "generate",
+        "--checkpoint",
+        str(saved(tmp_path, TEST)),
+        "--n",
+        str(FEW + 1),
+    ]
+    out = ["--out", str(tmp_path / "out"), "--device", "cpu", "--steps", "1"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*words, *out])
+    assert stop.value.code == 2
+    assert "copies training scans" in capsys.readouterr().err
+    cli.main([*words, *out, "--despite-copies"])
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == FEW + 1
 
 
 def test_no_name_of_an_input_comes_out(tmp_path):

@@ -98,7 +98,8 @@ class Kept(Sequence["Array"]):
         if not 0 <= index < self.total:
             raise IndexError(index)
         with np.load(self.path(index)) as held:
-            return np.clip(held["picture"].astype(np.float32), 0.0, 1.0)
+            picture: Array = held["picture"].astype(np.float32)
+        return np.asarray(picture.clip(0.0, 1.0), np.float32)
 
     def seconds(self) -> tuple[float, float]:
         """Mean and SD of the time per picture, without the first, the warm-up."""
