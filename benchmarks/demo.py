@@ -41,7 +41,8 @@ from trainer.evaluate.brain_ldm import (
     seen,
     sweep,
 )
-from trainer.evaluate.memorisation import distances, nearest_ratio
+from trainer.evaluate.memorisation import nearest_ratio
+from trainer.evaluate.metrics.distributions import distances
 from trainer.evaluate.readers import fit_readers
 from trainer.evaluate.run import load_unseen
 

@@ -22,6 +22,7 @@ from napari_brainldm.commands.asked import (
 )
 from napari_brainldm.commands.card_lines import card_lines
 from napari_brainldm.commands.options import Device, Folder, Orientation, ScanFile
+from napari_brainldm.engine.copy_test import refuse_copies
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import (
     EngineError,
@@ -114,6 +115,9 @@ class Generate:
     guidance: Annotated[
         float, arg(help="weight of the conditions; 1 is as trained")
     ] = 1.0
+    despite_copies: Annotated[
+        bool, arg(help="make many of a model whose card says that it copies scans")
+    ] = False
     device: Device = ""
 
 
@@ -245,6 +249,7 @@ def generate(command: Generate) -> None:
     if command.n < 1:
         raise EngineError(f"--n is {command.n}; ask for 1 picture or more.")
     renderer = _renderer(command.checkpoint, command.device)
+    refuse_copies(renderer.card.copies, command.n, command.despite_copies)
     sampler = Sampler(command.sampler, command.steps, command.eta)
     conditions = conditions_of(renderer.card, command.set)
     for seed in range(command.seed, command.seed + command.n):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_brainldm.engine.card import Covariate, Plane
+from napari_brainldm.engine.card import Covariate
 from napari_brainldm.engine.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -24,6 +24,7 @@ from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
+from napari_brainldm.engine.semantic_space import Plane
 
 CODER = AutoencoderSpec((8, 16), 2, 1, 8)
 UNET = UNetSpec((16, 32), (False, True), (0, 16), 1, 8, 2, 4)

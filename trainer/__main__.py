@@ -13,7 +13,7 @@ from pathlib import Path
 
 from napari_brainldm.engine.request import EngineError
 from trainer.config import RunConfig, load_config
-from trainer.evaluate.run import TABLES, Wish, evaluate
+from trainer.evaluate.command import evaluate, evaluate_options
 from trainer.generate.command import add_generate, run_generate
 from trainer.runs import STAGES, last_checkpoint, train_stage, write
 
@@ -45,29 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--device", default="", choices=("", "cpu", "cuda", "mps"), help="default: best"
     )
-    table = _command(commands, "evaluate", _evaluate, "measure a checkpoint")
-    table.add_argument("table", choices=TABLES)
-    table.add_argument("--checkpoint", help="default: the last stage's of the run")
-    table.add_argument("--n", type=int, default=100, help="pictures to make")
-    table.add_argument(
-        "--release",
-        type=Path,
-        help="also write it here in 16 bits, with its figures; gmldm-held-out: and a "
-        "table of simulated connectivity beside it",
-    )
-    table.add_argument(
-        "--visits",
-        type=Path,
-        help="ldae: BIDS dataset with sessions of people the run did not see; "
-        "default: its held-out subjects",
-    )
-    table.add_argument(
-        "--beside",
-        action="append",
-        default=[],
-        metavar="NAME=CHECKPOINT",
-        help="ldae: a model to compare with, such as one in voxel space",
-    )
+    table = _command(commands, "evaluate", evaluate, "measure a checkpoint, pictures")
+    evaluate_options(table)
     add_generate(
         _command(commands, "generate", _generate, "make the pictures of a plan")
     )
@@ -101,24 +80,6 @@ def _train(options: argparse.Namespace) -> Iterator[str]:
     return train_stage(
         config, options.stage, options.resume, options.device, options.workers
     )
-
-
-def _evaluate(options: argparse.Namespace) -> Iterator[str]:
-    config = _config(options)
-    path = Path(options.checkpoint) if options.checkpoint else None
-    others = tuple(_named(text) for text in options.beside)
-    wish = Wish(path, options.n, options.release, options.visits, others)
-    return evaluate(config, options.table, wish)
-
-
-def _named(text: str) -> tuple[str, Path]:
-    name, _, path = text.partition("=")
-    if not path:
-        raise EngineError(
-            f"--beside {text} names no checkpoint. Write NAME=CHECKPOINT, such as "
-            '"voxel DAE=runs/ldae_voxel/directions.safetensors".'
-        )
-    return name, Path(path)
 
 
 def _generate(options: argparse.Namespace) -> Iterator[str]:

@@ -16,6 +16,7 @@ from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
 from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
+from trainer.baseline_config import LsganConfig, ReaderConfig, VaeganConfig
 from trainer.data.cohort import CohortConfig
 from trainer.data.randomise import Randomisation
 from trainer.gm_config import GmAutoencoderConfig, GmLdmConfig, GmTableConfig
@@ -322,6 +323,10 @@ class RunConfig:
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     preview_decoder: PreviewConfig = field(default_factory=PreviewConfig)
+    brain_age: ReaderConfig = field(default_factory=ReaderConfig)
+    sex: ReaderConfig = field(default_factory=ReaderConfig)
+    lsgan: LsganConfig = field(default_factory=LsganConfig)
+    vaegan: VaeganConfig = field(default_factory=VaeganConfig)
 
 
 def load_config(path: Path) -> RunConfig:

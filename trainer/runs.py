@@ -20,6 +20,7 @@ from napari_brainldm.engine.joint import fit_joint
 from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
+from trainer.baseline_runs import BASELINES, baseline
 from trainer.data.bids import Dataset, read_dataset
 from trainer.data.cohort import write_cohort
 from trainer.data.pictures import model_grid
@@ -63,7 +64,7 @@ MODEL = (
 )
 """The stages whose checkpoints make pictures."""
 
-STAGES = ("segmenter", *MODEL, "supervised")
+STAGES = ("segmenter", *MODEL, "supervised", *BASELINES)
 
 
 def train_stage(
@@ -141,6 +142,8 @@ def _on_dataset(
         return (yield from _ldae(config, dataset))
     if stage == "supervised":
         return _supervised(config, dataset)
+    if stage in BASELINES:
+        return baseline(config, stage, dataset)
     if stage == "gm_autoencoder":
         return gm_autoencoder(config, dataset)
     if stage == "gmldm":

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def card_lines(checkpoint: Checkpoint) -> list[str]:
-    """Name, grid, origin, what can be asked, figures, notes."""
+    """Name, grid, origin, what can be asked, figures, copies, notes."""
     card, origin = checkpoint.card, checkpoint.card.provenance
     shape = " x ".join(str(n) for n in card.grid.shape)
     size = " x ".join(f"{s:g}" for s in card.grid.voxel_size)
@@ -24,8 +24,16 @@ def card_lines(checkpoint: Checkpoint) -> list[str]:
         *(_structure_lines(card) if card.segmenter else _condition_lines(card)),
     ]
     lines += [f"  {name:11s} {value:.4g}" for name, value in card.figures]
+    if card.denoiser is not None:
+        lines.append(f"  copies      {_copy_line(card)}")
     lines += [f"  {note}" for note in origin.notes]
     return [*lines, f"  {origin.notice}"]
+
+
+def _copy_line(card: Card) -> str:
+    if card.copies is None:
+        return "not tested: its pictures may be copies of training scans"
+    return card.copies.sentence()
 
 
 def _condition_lines(card: Card) -> list[str]:

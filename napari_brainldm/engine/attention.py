@@ -218,7 +218,7 @@ def attended(
         noise = diffusion.noise(card.latent_shape, first + seed).to(compute.device)
         x = noisy(network, noise, sigmas[0], vector)
         with watch.on():
-            for step in stepwise(solver(seeded, denoise, x, sigmas)):
+            for step in stepwise(solver([seeded], denoise, x, sigmas)):
                 done = seed * step.total + step.index
                 yield Worked("attention", done, seeds * step.total)
     maps = _on_grid(watch.ratio.T - 1, network.spec, card.grid.shape)

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from napari_brainldm.engine.components import Connectivity
+from napari_brainldm.engine.copy_test import CopyTest
 from napari_brainldm.engine.diffusion import Schedule, linear, scaled_linear
 from napari_brainldm.engine.joint import Group
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.generator import GeneratorSpec
 from napari_brainldm.engine.networks.gm_autoencoder import GrayMatterAutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.networks.preview import PreviewSpec
+from napari_brainldm.engine.networks.reader import ReaderSpec
 from napari_brainldm.engine.networks.segmenter import SegmenterSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.networks.unet import UNetSpec
@@ -21,9 +24,18 @@ from napari_brainldm.engine.networks.vit_denoiser import ViTSpec
 from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.notice import NOTICE
 from napari_brainldm.engine.request import Conditions, EngineError, Value
+from napari_brainldm.engine.semantic_space import Direction, Plane
 from napari_brainldm.engine.volume import Grid
 
-KINDS = ("autoencoder", "brain-ldm", "ldae", "gm-ldm", "segmenter")
+KINDS = (
+    "autoencoder",
+    "brain-ldm",
+    "ldae",
+    "gm-ldm",
+    "segmenter",
+    "reader",
+    "gan",
+)
 
 Autoencoder = AutoencoderSpec | GrayMatterAutoencoderSpec | VoxelSpec
 Denoiser = UNetSpec | GradientEstimatorSpec | ViTSpec
@@ -193,57 +205,6 @@ class Intensity:
     scaling: str = "percentile"
 
 
-@dataclass(frozen=True)
-class Direction:
-    """A direction in the space of semantic codes.
-
-    Beside the weights lie "direction.NAME.move" (E,), what an amount of 1 adds to a
-    code, and the probe it was found by: the log odds (or the value) of a code y are
-    "direction.NAME.weight" (E,) times (y - "semantic.mean") / "semantic.std", plus
-    "direction.NAME.bias" ().
-
-    Attributes
-    ----------
-    name, title, unit
-        "AD", "Alzheimer's disease", "SD".
-    description
-        One sentence for tooltips and tables.
-    reads
-        What the probe's value is in: "years", or "log odds"; empty for one that shares
-        its probe with another direction.
-    figures
-        How well its probe does on held-out subjects, with 95 % intervals, and the
-        angles to the other directions: name to value.
-    """
-
-    name: str
-    title: str
-    unit: str = "SD"
-    description: str = ""
-    reads: str = ""
-    figures: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A plane in which groups of training people lie apart, kept beside the weights.
-
-    Normalised codes y lie at "plane.axes" (2, E) times y; "plane.centres" (G, 2) and
-    "plane.spreads" (G, 2, 2) are mean and covariance of the groups.
-
-    Attributes
-    ----------
-    title
-        What the groups differ in.
-    groups, counts
-        Their names, and how many people they were.
-    """
-
-    title: str
-    groups: tuple[str, ...]
-    counts: tuple[int, ...]
-
-
 Entry = TypeVar("Entry", Covariate, Direction)
 
 
@@ -304,6 +265,11 @@ class Card:
         every head the shape of the template.
     figures
         Measured quality, name to value.
+    copies
+        Whether its pictures are copies of training scans; None where nobody looked.
+    network
+        A network that stands alone, kept beside the weights as "network.*": of the
+        kinds "reader" and "gan".
     """
 
     kind: str
@@ -328,6 +294,8 @@ class Card:
     registration: str = "rigid"
     provenance: Provenance = field(default_factory=Provenance)
     figures: tuple[tuple[str, float], ...] = ()
+    copies: CopyTest | None = None
+    network: ReaderSpec | GeneratorSpec | None = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:

@@ -45,7 +45,7 @@ class Checkpoint:
     tensors
         float32, keyed "autoencoder.*", "denoiser.*", "encoder.*", "segmenter.*",
         "preview.*", "latent.mean", "semantic.*", "direction.*", "plane.*",
-        "forecast.weight", "fnc.*", "probe.*".
+        "forecast.weight", "fnc.*", "network.*", "probe.*".
     sha256
         Of the file this was loaded from, hex; empty for one not yet saved.
     """
@@ -125,6 +125,15 @@ class Checkpoint:
                 "Load a checkpoint of the stage segmenter."
             )
         return _with_weights(self.card.segmenter, self.part("segmenter"))
+
+    def network(self) -> nn.Module:
+        """The network that stands alone, with its weights, in eval mode."""
+        if self.card.network is None:
+            raise EngineError(
+                f"{self.card.name} holds no reader and no generator of a GAN. Load a "
+                "checkpoint of the stages brain_age, sex, lsgan or vaegan."
+            )
+        return _with_weights(self.card.network, self.part("network"))
 
 
 class Buildable(Protocol[N]):
@@ -249,6 +258,7 @@ def expected_shapes(card: Card) -> dict[str, tuple[int, ...]]:
             "denoiser": card.denoiser,
             "encoder": card.encoder,
             "segmenter": card.segmenter,
+            "network": card.network,
         }
         parts: dict[str, nn.Module] = {
             name: spec.build() for name, spec in specs.items() if spec is not None

@@ -123,6 +123,19 @@ class Segmenter:
         method = f"segmenter {self.checkpoint.sha256[:12]}".strip()
         return Segmentation(memberships, self.card.grid, self._structures(), method)
 
+    def features(self, picture: Volume) -> Array:
+        """Means of the feature maps of the way down: float32 (F,).
+
+        `picture` as for `segment`.
+        """
+        data = scaled(_on_grid(picture, self.card.grid), self._brain_region())
+        x = torch.from_numpy(data)[None, None].to(self.compute.device)
+        with torch.inference_mode(), self.compute.autocast():
+            maps = self._network.features(x)
+        means = [m[0].float().mean((1, 2, 3)) for m in maps]
+        found: Array = torch.cat(means).cpu().numpy()
+        return found
+
     def _structures(self) -> tuple[Structure, ...]:
         spec = self.card.segmenter
         assert spec is not None  # checkpoint.segmenter() has checked it

@@ -56,17 +56,18 @@ def kernel_of(shape: tuple[int, ...]) -> int:
     return min(WINDOW, room if room % 2 else room - 1)
 
 
-def ms_ssim(first: Array, second: Array) -> float:
+def ms_ssim(first: Array, second: Array, window: int = 0) -> float:
     """Multi-scale SSIM of two pictures (i, j, k) in [0, 1] (Wang 2003).
 
-    MONAI's, Gaussian window of `kernel_of` the shape with sigma 1.5, data range 1.
+    MONAI's, Gaussian window of `window` voxels, 0 for `kernel_of` the shape, with
+    sigma 1.5, data range 1.
     """
     from monai.metrics.regression import MultiScaleSSIMMetric
 
     metric = MultiScaleSSIMMetric(
         spatial_dims=3,
         data_range=1.0,
-        kernel_size=kernel_of(first.shape),
+        kernel_size=window or kernel_of(first.shape),
         kernel_sigma=1.5,
         weights=SCALES,
     )

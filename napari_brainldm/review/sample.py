@@ -89,4 +89,4 @@ def _is_through(folder: Path, study: Study, reader: str) -> bool:
     path = folder / "records" / f"{reader}.jsonl"
     rows = standing(list(read_rows(path)))
     answered = sum(row["event"] == "answer" for row in rows)
-    return answered >= len(read_order(folder, study, reader))
+    return bool(answered >= len(read_order(folder, study, reader)))

@@ -29,8 +29,8 @@ from napari_brainldm.widgets.looks import (
 )
 
 if TYPE_CHECKING:
-    from napari_brainldm.engine.card import Direction
     from napari_brainldm.engine.request import Value
+    from napari_brainldm.engine.semantic_space import Direction
 
 BEYOND = 0.25
 """Share of the training range by which a slider goes beyond either end of it."""

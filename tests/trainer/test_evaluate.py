@@ -43,7 +43,8 @@ from trainer.evaluate.brain_ldm import (
     rebuilt_figures,
     sweep,
 )
-from trainer.evaluate.memorisation import distances, nearest_ratio
+from trainer.evaluate.memorisation import nearest_ratio
+from trainer.evaluate.metrics.distributions import distances
 from trainer.evaluate.readers import cubes, fit_readers
 from trainer.evaluate.run import _check_enough, _check_volumes, load_unseen
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_brainldm.engine.card import Card, Direction
+from napari_brainldm.engine.card import Card
 from napari_brainldm.engine.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -15,6 +15,7 @@ from napari_brainldm.engine.checkpoint import (
 from napari_brainldm.engine.codes import Code
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.request import Request
+from napari_brainldm.engine.semantic_space import Direction
 from napari_brainldm.engine.trajectory import crowds, place
 from napari_brainldm.engine.volume import mni_grid
 from trainer.config import Target

@@ -23,7 +23,7 @@ from tests.trainer import toys
 from tests.trainer.toys import LOOP
 from trainer.config import PreviewConfig, load_config
 from trainer.loop import Item, Training, train, trained
-from trainer.stages import features
+from trainer.stages import medicalnet as public
 from trainer.stages.autoencoder import kl_divergence, middle
 from trainer.stages.features import feature_network
 from trainer.stages.preview_decoder import PreviewStage
@@ -242,7 +242,7 @@ def test_a_malicious_pickle_never_fires(as_zip, tmp_path):
     with pytest.raises(EngineError, match="cannot be read as weights"):
         feature_network(str(path))
     assert not target.exists()
-    assert features.KNOWN[0] == "resnet10"
+    assert public.KNOWN[0] == "resnet10"
 
 
 # Latent diffusion ---------------------------------------------------------------------

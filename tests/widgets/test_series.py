@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from qtpy.QtWidgets import QFileDialog
 
-from napari_brainldm.engine.card import Direction
 from napari_brainldm.engine.request import Conditions, Derived, Request
+from napari_brainldm.engine.semantic_space import Direction
 from napari_brainldm.engine.sweep import CONDITION, DIRECTION, SEED, Axis, Film
 from napari_brainldm.engine.volume import Volume
 from napari_brainldm.widgets import layers, overlays

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,24 @@ if TYPE_CHECKING:
 
 Pictures = NDArray[np.float16]
 """(N, i, j, k) in [0, 1], memory-mapped."""
+
+
+class Single(Sequence["Array"]):
+    """Stored pictures (N, i, j, k), each as float32 when it is asked for."""
+
+    def __init__(self, stored: Pictures) -> None:
+        self.stored = stored
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+        """The picture, or pictures, at `index`."""
+        return np.asarray(self.stored[index], np.float32)
 
 
 def model_grid(config: DataConfig) -> Grid:

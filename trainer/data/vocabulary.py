@@ -12,6 +12,7 @@ from napari_brainldm.engine.card import Covariate, Histogram
 from napari_brainldm.engine.request import Conditions, EngineError
 
 if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Card
     from trainer.config import Column
     from trainer.data.bids import Entry
 
@@ -66,3 +67,9 @@ def _covariate(column: Column, values: Sequence[float | str]) -> Covariate:
 def conditions(entry: Entry) -> Conditions:
     """The covariates of `entry` as a request states them."""
     return Conditions.of(dict(entry.covariates))
+
+
+def known_conditions(entry: Entry, card: Card) -> Conditions:
+    """As `conditions`, of the covariates alone that a model of `card` knows."""
+    known = {covariate.name for covariate in card.vocabulary}
+    return Conditions.of({k: v for k, v in entry.covariates if k in known})

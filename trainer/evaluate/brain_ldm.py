@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_brainldm.engine.measure import measure, normalised_brain
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
 from napari_brainldm.engine.similarity import psnr, ssim
 from napari_brainldm.engine.volume import Array, Volume
+from trainer.evaluate.metrics.fidelity import Series, fidelity, pearson
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
     from napari_brainldm.engine.segment import Segmenter
     from trainer.evaluate.readers import Readers
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,23 +104,9 @@ def condition_figures(asked: Sequence[Asked]) -> dict[str, float]:
     for name in asked[0].measured:
         x = np.array([float(a.conditions.as_dict()[name]) for a in asked])
         y = np.array([a.measured[name] for a in asked])
-        found |= _agreement(name, x, y)
+        figures = fidelity(Series(x, y), "ml").items()
+        found |= {f"{name}_{k}": v for k, v in figures}
     return found
-
-
-def _agreement(name: str, x: Floats, y: Floats) -> dict[str, float]:
-    low, high = np.percentile(x, (5, 95))
-    usual = (x >= low) & (x <= high)
-    slope, intercept = np.polyfit(x, y, 1)
-    # of two or three people the ends are all, or all but one
-    inner = {f"{name}_r_5_to_95": _r(x[usual], y[usual])} if usual.sum() > 1 else {}
-    return {
-        f"{name}_r": _r(x, y),
-        **inner,
-        f"{name}_slope": float(slope),
-        f"{name}_intercept_ml": float(intercept),
-        f"{name}_mae_ml": float(np.abs(y - x).mean()),
-    }
 
 
 def reader_figures(readers: Readers, asked: Sequence[Asked]) -> dict[str, float]:
@@ -132,7 +116,7 @@ def reader_figures(readers: Readers, asked: Sequence[Asked]) -> dict[str, float]
     asked_age = np.array([float(c["age"]) for c in conditions])
     asked_sex = np.array([str(c["sex"]) for c in conditions])
     return {
-        "age_r": _r(asked_age, age),
+        "age_r": pearson(asked_age, age),
         "age_mae_years": float(np.abs(age - asked_age).mean()),
         "sex_accuracy": float((sex == asked_sex).mean()),
     }
@@ -155,7 +139,3 @@ def sweep(
         asked = ask(renderer, segmenter, wanted, Sampler())
         means.append(float(np.mean([a.measured[name] for a in asked])))
     return means
-
-
-def _r(x: Floats, y: Floats) -> float:
-    return float(np.corrcoef(x, y)[0, 1])

@@ -6,11 +6,10 @@ people with three visits or more.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from trainer.data.pictures import Pictures, on_grid
 from trainer.data.vocabulary import conditions
 from trainer.evaluate import moved as moving
 from trainer.evaluate import plots, probes, reconstruction, visits
-from trainer.evaluate.table import Row, Table
+from trainer.evaluate.table import Row, Table, write_tables
 from trainer.evaluate.throughput import throughput
 from trainer.prepared import pictures_of, prepared
 from trainer.stages.directions import encode
@@ -133,12 +132,8 @@ def _check(card: Card) -> None:
 
 def _write(bench: Bench, found: Sequence[Table]) -> None:
     """After every table: a run that is stopped leaves what it has."""
-    plain: dict[str, Any] = {
-        "checkpoint": bench.renderer.checkpoint.sha256,
-        "tables": {t.name: [dict(row) for row in t.rows] for t in found},
-    }
-    (bench.out / "tables.json").write_text(json.dumps(plain, indent=1))
-    (bench.out / "tables.md").write_text("\n".join(t.markdown() for t in found))
+    facts = {"checkpoint": bench.renderer.checkpoint.sha256}
+    write_tables(found, bench.out, "tables", facts)
 
 
 def card_figures(found: Sequence[Table]) -> dict[str, float]:

@@ -30,13 +30,6 @@ class Ratio:
         return self.low <= 1.0 <= self.high
 
 
-def distances(samples: Floats, others: Floats) -> Floats:
-    """Euclidean distances (N, M) of samples (N, D) to others (M, D)."""
-    squares = (samples**2).sum(1)[:, None] + (others**2).sum(1)[None]
-    found: Floats = np.sqrt(np.maximum(squares - 2 * samples @ others.T, 0))
-    return found
-
-
 def nearest_ratio(training: Floats, held_out: Floats, seed: int = 0) -> Ratio:
     """Ratio of mean nearest distances, bootstrapped over samples and over scans.
 

@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_brainldm.engine.trajectory import crowds
+from trainer.evaluate.metrics.fidelity import pearson
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.checkpoint import Checkpoint
     from napari_brainldm.engine.volume import Array
+    from trainer.evaluate.metrics.fidelity import Series
     from trainer.evaluate.moved import Moved
+    from trainer.evaluate.table import Table
     from trainer.evaluate.visits import Predicted
 
 Floats = NDArray[np.float64]
@@ -109,6 +112,41 @@ def strip(
             axes.set_yticks([])
             axes.set_title(title, fontsize=8)
         line[0].set_ylabel(name, fontsize=8)
+    _save(figure, path)
+
+
+def nearness(tables: Sequence[Table], path: Path) -> None:
+    """Fréchet distances of every group by every network, between floor and ceilings."""
+    near = [table for table in tables if table.name.startswith("near-")]
+    figure, grid = _figure(4.5 * len(near), 0.45 * len(near[0].rows) + 1.2, len(near))
+    for axes, table in zip(np.atleast_1d(grid), near, strict=True):
+        names = [str(row["pictures"]) for row in table.rows]
+        values, spread = (
+            [float(row[key]) for row in table.rows] for key in ("Fréchet", "Fréchet SD")
+        )
+        axes.barh(names, values, xerr=spread, color=COLOURS[0])
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_xlabel(f"Fréchet distance, N = {table.rows[0]['N']}")
+        axes.set_title(table.title, fontsize=9)
+        axes.tick_params(labelsize=8)
+    _save(figure, path)
+
+
+def conditioning(series: Mapping[str, tuple[Series, Series]], path: Path) -> None:
+    """Asked against measured of pictures, over what the same tool says of scans."""
+    figure, grid = _figure(3.6 * len(series), 3.6, len(series))
+    for axes, (name, (made, scans)) in zip(
+        np.atleast_1d(grid), series.items(), strict=True
+    ):
+        axes.scatter(scans.asked, scans.measured, s=8, c="#999999", label="scans")
+        axes.scatter(made.asked, made.measured, s=8, c=COLOURS[1], label="pictures")
+        ends = [made.asked.min(), made.asked.max()]
+        axes.plot(ends, ends, c="black", lw=0.8)
+        axes.set_xlabel(f"{name}, asked for or known")
+        axes.set_ylabel(f"{name}, measured")
+        axes.set_title(f"r = {pearson(made.asked, made.measured):.3f}", fontsize=9)
+        axes.legend(frameon=False)
     _save(figure, path)
 
 

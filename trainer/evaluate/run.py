@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
+from napari_brainldm.engine.copy_test import CopyTest
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError, Sampler
 from napari_brainldm.engine.resources import bundled_segmenter
@@ -18,7 +19,6 @@ from napari_brainldm.engine.segment import Segmenter
 from trainer.data.bids import Entry, read_dataset
 from trainer.data.pictures import on_grid
 from trainer.data.vocabulary import conditions
-from trainer.evaluate import gmldm
 from trainer.evaluate.brain_ldm import (
     Unseen,
     ask,
@@ -28,15 +28,17 @@ from trainer.evaluate.brain_ldm import (
 )
 from trainer.evaluate.gm_release import held_out, write_samples
 from trainer.evaluate.ldae import card_figures, tables
-from trainer.runs import last_checkpoint
+from trainer.evaluate.memory import memorisation
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
     from napari_brainldm.engine.volume import Array
     from trainer.config import RunConfig
 
+Figures = dict[str, float]
+
 HELD_OUT = "gmldm-held-out"
-TABLES = ("brain-ldm", "ldae", "gmldm", HELD_OUT)
+TABLES = ("brain-ldm", "ldae", HELD_OUT, "memorisation")
 FNC_SAMPLES = "gm_ldm_fnc.csv"
 """Written beside a released GM-LDM."""
 
@@ -48,7 +50,7 @@ class Wish:
     Attributes
     ----------
     path
-        The checkpoint; None for the last one of the run.
+        The checkpoint.
     n
         Pictures to make, or scans to move.
     release
@@ -60,11 +62,14 @@ class Wish:
         ldae: name and checkpoint of the models to compare with.
     """
 
-    path: Path | None = None
+    path: Path
     n: int = 100
     release: Path | None = None
     visits: Path | None = None
     others: tuple[tuple[str, Path], ...] = ()
+
+
+Measuring = Callable[["RunConfig", Wish], Generator[str, None, "Figures | CopyTest"]]
 
 
 def evaluate(config: RunConfig, table: str, wish: Wish) -> Iterator[str]:
@@ -75,49 +80,44 @@ def evaluate(config: RunConfig, table: str, wish: Wish) -> Iterator[str]:
     EngineError
         If there is too little to measure, or a file cannot be read.
     """
-    if table == "gmldm":
-        yield from _five_models(config, wish)
-        return
-    path = wish.path or last_checkpoint(config)
-    run = {"brain-ldm": _brain_ldm, "ldae": _ldae, HELD_OUT: _gmldm}[table]
-    figures = yield from run(config, path, wish)
+    runs: dict[str, Measuring] = {
+        "brain-ldm": _brain_ldm,
+        "ldae": _ldae,
+        HELD_OUT: _gmldm,
+        "memorisation": _copies,
+    }
+    found = yield from runs[table](config, wish)
     if wish.release is not None:
-        checkpoint = load_checkpoint(path)
-        card = replace(checkpoint.card, figures=tuple(figures.items()))
-        measured = replace(checkpoint, card=card)
+        checkpoint = load_checkpoint(wish.path)
+        measured = replace(checkpoint, card=_told(checkpoint.card, found))
         sha = save_checkpoint(measured, wish.release, torch.float16)
         yield f"Wrote {wish.release} (sha256 {sha})"
         if table == HELD_OUT:
             yield write_samples(config, wish.release.with_name(FNC_SAMPLES))
 
 
-def _five_models(config: RunConfig, wish: Wish) -> Iterator[str]:
-    if wish.path is not None or wish.release is not None:
-        raise EngineError(
-            "The table gmldm trains its own models and keeps none of them apart. "
-            f"Measure or release a checkpoint by the table {HELD_OUT}."
-        )
-    yield from gmldm.tables(config)
+def _told(card: Card, found: Figures | CopyTest) -> Card:
+    """The card with what was found; a test for copies leaves its figures alone."""
+    if isinstance(found, CopyTest):
+        return replace(card, copies=found)
+    return replace(card, figures=tuple(found.items()))
 
 
-def _gmldm(
-    config: RunConfig, path: Path, wish: Wish
-) -> Generator[str, None, dict[str, float]]:
-    seeds = config.gm_table.seeds
-    return (yield from held_out(config, path, wish.n, seeds))
+def _copies(config: RunConfig, wish: Wish) -> Generator[str, None, CopyTest]:
+    return memorisation(config, wish.path, wish.n)
 
 
-def _ldae(
-    config: RunConfig, path: Path, wish: Wish
-) -> Generator[str, None, dict[str, float]]:
-    found = yield from tables(config, path, wish.n, wish.visits, dict(wish.others))
+def _gmldm(config: RunConfig, wish: Wish) -> Generator[str, None, Figures]:
+    return (yield from held_out(config, wish.path, wish.n, config.gm_table.seeds))
+
+
+def _ldae(config: RunConfig, wish: Wish) -> Generator[str, None, Figures]:
+    found = yield from tables(config, wish.path, wish.n, wish.visits, dict(wish.others))
     return card_figures(found)
 
 
-def _brain_ldm(
-    config: RunConfig, path: Path, wish: Wish
-) -> Generator[str, None, dict[str, float]]:
-    n = wish.n
+def _brain_ldm(config: RunConfig, wish: Wish) -> Generator[str, None, Figures]:
+    path, n = wish.path, wish.n
     renderer = Renderer(load_checkpoint(path))
     dataset = read_dataset(config.data)
     _check_enough(len(dataset.held_out), n)

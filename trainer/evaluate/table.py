@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_brainldm.engine.files import write_whole
 
 Row = Mapping[str, str | float]
 
@@ -32,6 +37,17 @@ class Table:
         lines += [_line([told(row[c]) for c in columns]) for row in self.rows]
         parts = (f"### {self.title}", "\n".join(lines), self.note)
         return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_tables(
+    tables: Sequence[Table], folder: Path, name: str, facts: Mapping[str, Any]
+) -> None:
+    """Write NAME.json, `facts` and the rows of every table, and NAME.md to read."""
+    plain = {**facts, "tables": {t.name: [dict(row) for row in t.rows] for t in tables}}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / f"{name}.json", json.dumps(plain, indent=1).encode())
+    text = "\n".join(table.markdown() for table in tables)
+    write_whole(folder / f"{name}.md", text.encode())
 
 
 def told(value: str | float) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_brainldm.engine.checkpoint import load_checkpoint
+from napari_brainldm.engine.copy_test import refuse_copies
 from napari_brainldm.engine.request import EngineError, Sampler
 from napari_brainldm.engine.resources import bundled_segmenter
 from trainer.generate.job import FORMS
@@ -59,6 +60,11 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=0, help="default: what fits")
     parser.add_argument("--threads", type=int, default=1, help="of torch in a worker")
     parser.add_argument("--verify", action="store_true", help="check a finished run")
+    parser.add_argument(
+        "--despite-copies",
+        action="store_true",
+        help="make many of a model whose card says that it copies scans",
+    )
     parser.set_defaults(workers=None)
 
 
@@ -70,6 +76,7 @@ def run_generate(options: argparse.Namespace, path: Path) -> Iterator[str]:
         )
     checkpoint = load_checkpoint(path)
     plan = _plan(options, checkpoint.card)
+    refuse_copies(checkpoint.card.copies, len(plan), options.despite_copies)
     run = check if options.verify else generate
     return run(_wish(options, path), checkpoint, plan)
 

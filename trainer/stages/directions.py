@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_brainldm.engine.card import Direction
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.semantic_space import Direction
 from trainer.linear import logistic, ridge
 
 if TYPE_CHECKING:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from monai.networks.nets.resnet import ResNetFeatures
 from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resources import bundled_segmenter
+from trainer.stages.medicalnet import medicalnet
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.networks.segmenter import SegmenterNet
-
-KNOWN = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
 
 
 class FeatureDistance(nn.Module):
@@ -82,46 +79,4 @@ def feature_network(path: str) -> FeatureDistance:
         )
     if file.suffix == ".safetensors":
         return FeatureDistance(SegmenterFeatures(load_checkpoint(file).segmenter()))
-    return FeatureDistance(_medicalnet(file))
-
-
-def _medicalnet(path: Path) -> nn.Module:
-    weights = _weights(path)
-    for name in KNOWN:
-        with torch.device("meta"):
-            wanted = _shapes(ResNetFeatures(name, pretrained=False).state_dict())
-        if wanted == _shapes(weights):
-            network = ResNetFeatures(name, pretrained=False)
-            network.load_state_dict(weights)
-            return network
-    raise EngineError(
-        f"{path} does not hold a MedicalNet ResNet ({', '.join(KNOWN)}). "
-        "Give one of these files or set perceptual = 0."
-    )
-
-
-def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {k: tuple(v.shape) for k, v in weights.items()}
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    """The state dictionary in `path`, without DataParallel's prefix."""
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch answers foreign bytes with errors of any kind
-        raise EngineError(
-            f"{path} cannot be read as weights ({type(error).__name__}). "
-            "Download it again or set perceptual = 0."
-        ) from error
-    return {
-        name: value
-        for key, value in _state(found).items()
-        if not (name := str(key).removeprefix("module.")).startswith("fc.")
-        and isinstance(value, Tensor)
-    }
-
-
-def _state(found: Any) -> Mapping[Any, Any]:
-    """The state dictionary in what a file of weights held; empty for none."""
-    inner = found.get("state_dict", found) if isinstance(found, Mapping) else None
-    return inner if isinstance(inner, Mapping) else {}
+    return FeatureDistance(medicalnet(file))

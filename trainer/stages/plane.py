@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_brainldm.engine.card import Plane
 from napari_brainldm.engine.checkpoint import Checkpoint
+from napari_brainldm.engine.semantic_space import Plane
 from trainer.data.bids import MISSING
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from napari_brainldm.engine.card import (
     Card,
-    Direction,
     Intensity,
     Provenance,
     ScheduleSpec,
@@ -29,6 +28,7 @@ from napari_brainldm.engine.imports.source import number, section, whole
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.semantic_space import Direction
 from napari_brainldm.engine.volume import Grid
 
 if TYPE_CHECKING:

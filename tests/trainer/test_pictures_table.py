@@ -1,0 +1,177 @@
+"""`evaluate pictures`: any two folders of NIfTI, and what bounds their distance."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.scan_file import save_volume
+from napari_brainldm.engine.volume import Volume
+from tests.trainer.toys import grid
+from trainer.__main__ import main
+from trainer.evaluate import pictures
+from trainer.evaluate.compared import (
+    BLURRED,
+    FLOOR,
+    NOISY,
+    Compared,
+    drawn,
+    nearness,
+    noisy,
+)
+from trainer.evaluate.metrics.features import projected
+from trainer.evaluate.metrics.folder import Folder, unit_range
+from trainer.evaluate.pictures import Folders, compare_folders
+
+EDGE = 48
+
+
+def ball(seed, edge=EDGE):
+    """A bright ball (edge, edge, edge) with texture of its own; 0 outside."""
+    rng = np.random.default_rng(seed)
+    i, j, k = np.indices((edge,) * 3) - edge / 2
+    radius = edge * rng.uniform(0.3, 0.4)
+    texture = ndimage.gaussian_filter(rng.normal(size=(edge,) * 3), 1.5)
+    inside = i**2 + j**2 + k**2 < radius**2
+    return np.where(inside, 0.6 + texture, 0).clip(0).astype(np.float32)
+
+
+def folder(root, count, make=ball, first=0, name="sub-{}_T1w.nii.gz"):
+    root.mkdir(parents=True, exist_ok=True)
+    for n in range(count):
+        picture = Volume(make(first + n), np.eye(4))
+        save_volume(picture, root / name.format(n))
+    return root
+
+
+@pytest.fixture
+def without_segmenter(monkeypatch):
+    """The bundled segmenter needs a brain; the control alone walks the same road."""
+    monkeypatch.setattr(pictures, "feature_sets", lambda grid, _, __: [projected(grid)])
+
+
+def test_two_folders_make_a_report(tmp_path, without_segmenter, capsys):
+    real = folder(tmp_path / "real", 12)
+    made = folder(tmp_path / "made", 6, first=100)
+    out = tmp_path / "out"
+    words = ["--real", str(real), "--generated", str(made), "--out", str(out)]
+    assert main(["evaluate", "pictures", *words]) == 0
+    assert "12 real and 6 generated" in capsys.readouterr().out
+    found = json.loads((out / "pictures.json").read_text())
+    near, variety = found["tables"]["near-projection"], found["tables"]["variety"]
+    assert [row["pictures"] for row in near] == [FLOOR, "generated", BLURRED, NOISY]
+    assert {row["N"] for row in near} == {6}
+    assert [row["pictures"] for row in variety] == ["real", "generated"]
+    text = (out / "pictures.md").read_text()
+    for told in (
+        "48 x 48 x 48 voxels of 1 x 1 x 1 mm",
+        "no mask",
+        "range 0 to 1",
+        "N = 6",
+    ):
+        assert told in text
+    assert "3 voxels for MS-SSIM" in text
+    assert (out / "pictures.png").stat().st_size > 1000
+
+
+def test_more_of_the_same_is_as_near_as_the_floor_and_spoilt_ones_are_not():
+    """Features of one law: the same figure as the floor; shifted ones lie further."""
+    rng = np.random.default_rng(0)
+    real, same, other = (rng.normal(m, 1, (60, 8)) for m in (0, 0, 1))
+    found = drawn(real, {"spoilt": real + 3}, {"same": same, "other": other}, 30)
+    mean = {k: np.mean([draw["Fréchet"] for draw in v]) for k, v in found.items()}
+    assert mean["same"] == pytest.approx(mean[FLOOR], rel=0.5)
+    assert mean[FLOOR] < mean["other"] < mean["spoilt"]
+    assert mean["spoilt"] == pytest.approx(8 * 9, rel=0.2)
+    coverage = {k: np.mean([draw["coverage"] for draw in v]) for k, v in found.items()}
+    assert coverage["same"] > 0.8 > 0.5 > coverage["spoilt"]
+
+
+def test_a_spoilt_scan_is_never_held_against_itself():
+    """Were it, a set spoilt by nothing would be at distance 0."""
+    real = np.random.default_rng(0).normal(size=(20, 4))
+    found = drawn(real, {"as it is": real}, {"made": real}, 10)
+    for floor, spoilt in zip(found[FLOOR], found["as it is"], strict=True):
+        assert spoilt == floor
+        assert floor["Fréchet"] > 0.1
+
+
+def test_the_ceilings_of_pictures_are_above_the_floor():
+    real = [unit_range("", ball(n)) for n in range(12)]
+    compared = Compared(grid(EDGE), real, {"made": real[:6]})
+    table = nearness(compared, projected(grid(EDGE)))
+    rows = {row["pictures"]: row["Fréchet"] for row in table.rows}
+    assert rows[FLOOR] < rows[NOISY]
+    assert noisy(real[0], 1).min() >= 0
+    np.testing.assert_array_equal(noisy(real[0], 1), noisy(real[0], 1))
+
+
+def test_everybodys_own_scale_is_taken_off():
+    picture = ball(0)
+    first, second = unit_range("a", picture), unit_range("b", 700 * picture)
+    np.testing.assert_allclose(first, second, atol=1e-6)
+    assert (first.min(), first.max()) == (0, 1)
+    hazy = unit_range("c", picture + 0.001)
+    assert np.abs(first - hazy).max() < 0.01
+
+
+def test_of_a_bids_dataset_the_scans_are_taken_and_derivatives_are_not(tmp_path):
+    folder(tmp_path / "sub-1" / "anat", 2)
+    folder(tmp_path / "sub-1" / "anat", 1, name="mask-{}.nii.gz")
+    folder(tmp_path / "derivatives" / "sub-1", 1)
+    found = Folder(tmp_path, 1000)
+    assert [path.name for path in found.paths] == [
+        "sub-0_T1w.nii.gz",
+        "sub-1_T1w.nii.gz",
+    ]
+    assert len(Folder(tmp_path, 1)) == 1
+    plain = folder(tmp_path / "plain", 2, name="{}.nii")
+    assert len(Folder(plain, 1000)) == 2
+
+
+def said(tmp_path, real, made, **more):
+    with pytest.raises(EngineError) as raised:
+        list(compare_folders(Folders(real, made, tmp_path / "out", **more)))
+    assert not (tmp_path / "out").exists()
+    return str(raised.value)
+
+
+def small(seed):
+    return ball(seed, 20)
+
+
+def test_bad_input_gets_one_sentence(tmp_path, without_segmenter):
+    real = folder(tmp_path / "real", 12, small)
+    few = folder(tmp_path / "few", 5, small)
+    larger = folder(tmp_path / "larger", 6, lambda n: ball(n, 24))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no folder" in said(tmp_path, real, tmp_path / "nowhere")
+    assert "holds no NIfTI file" in said(tmp_path, real, empty)
+    assert "20 x 20 x 20 voxels of 1 x 1 x 1 mm" in said(tmp_path, real, larger)
+    assert "5 pictures of generated; at least 6" in said(tmp_path, real, few)
+    assert "5 pictures of real; at least 12" in said(tmp_path, few, real)
+    assert "too small for the five scales" in said(tmp_path, real, real)
+
+
+def test_one_odd_picture_among_others_is_named(tmp_path, without_segmenter):
+    real = folder(tmp_path / "real", 12)
+    save_volume(Volume(ball(0, 20), np.eye(4)), real / "sub-7_T1w.nii.gz")
+    assert "sub-7_T1w.nii.gz has 20 x 20 x 20" in said(tmp_path, real, real)
+    save_volume(
+        Volume(np.zeros((EDGE,) * 3, np.float32), np.eye(4)), real / "sub-8_T1w.nii.gz"
+    )
+    with pytest.raises(EngineError, match="nothing brighter than 0"):
+        Folder(real, 1000)[10]
+
+
+def test_folders_must_be_named(capsys):
+    assert main(["evaluate", "pictures"]) == 2
+    assert "--real FOLDER" in capsys.readouterr().err
+    words = ["--real", ".", "--generated", ".", "--features", "med3d"]
+    assert main(["evaluate", "pictures", *words]) == 2
+    assert "NAME=FILE" in capsys.readouterr().err

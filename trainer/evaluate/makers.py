@@ -1,0 +1,169 @@
+"""Pictures of several models, made side by side and kept: a stopped run goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, overload
+
+import numpy as np
+
+from napari_brainldm.engine.checkpoint import load_checkpoint
+from napari_brainldm.engine.files import put_whole
+from napari_brainldm.engine.renderer import Renderer, finish
+from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
+from trainer.stages.gan import GanPictures
+
+if TYPE_CHECKING:
+    from napari_brainldm.engine.volume import Array
+
+
+class Made(Protocol):
+    """Makes a picture (i, j, k) by its number."""
+
+    def picture(self, number: int) -> Array:
+        """The picture of this number; the same whenever it is asked for."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a row's pictures are made: all that another process needs.
+
+    Attributes
+    ----------
+    key, title
+        Folder of its pictures; the name of its row.
+    path
+        Checkpoint: a brain LDM's, or a GAN's.
+    sampler
+        Of the LDM; None for a GAN.
+    conditions
+        Asked for in turn; none for a GAN.
+    device
+        Empty for the best.
+    """
+
+    key: str
+    title: str
+    path: Path
+    sampler: Sampler | None = None
+    conditions: tuple[Conditions, ...] = ()
+    device: str = ""
+
+    def ready(self) -> Made:
+        """The model, loaded."""
+        checkpoint = load_checkpoint(self.path)
+        if self.sampler is None:
+            from napari_brainldm.engine.device import best_device
+
+            return GanPictures(checkpoint, self.device or best_device())
+        return _Ldm(Renderer(checkpoint, self.device), self.sampler, self.conditions)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ldm:
+    renderer: Renderer
+    sampler: Sampler
+    conditions: tuple[Conditions, ...]
+
+    def picture(self, number: int) -> Array:
+        wanted = self.conditions[number % len(self.conditions)]
+        request = Request(wanted, Seed(number), (), self.sampler)
+        return finish(self.renderer.render(request)).data
+
+
+class Kept(Sequence["Array"]):
+    """Pictures (i, j, k) of one recipe on disk, with the seconds they took."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder, self.total = folder, count
+
+    def path(self, number: int) -> Path:
+        """The file of a picture."""
+        return self.folder / f"{number:06d}.npz"
+
+    def __len__(self) -> int:
+        return self.total
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+        """The picture at `index` in [0, 1]: a decoder may go a little beyond."""
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        if not 0 <= index < self.total:
+            raise IndexError(index)
+        with np.load(self.path(index)) as held:
+            picture: Array = held["picture"].astype(np.float32)
+        return np.asarray(picture.clip(0.0, 1.0), np.float32)
+
+    def seconds(self) -> tuple[float, float]:
+        """Mean and SD of the time per picture, without the first, the warm-up."""
+        times = []
+        for number in range(min(1, self.total - 1), self.total):
+            with np.load(self.path(number)) as held:
+                times.append(float(held["seconds"]))
+        return float(np.mean(times)), float(np.std(times))
+
+
+def make(
+    recipes: Sequence[Recipe], n: int, folder: Path, ready: Callable[[Recipe], Made]
+) -> Iterator[str]:
+    """Make pictures 0 to n - 1 of every recipe, in turn, those that are not there yet.
+
+    In turn, so that whatever else the machine does slows all of them. `ready` loads a
+    model; it is called when the first picture of it is missing.
+    """
+    models: dict[str, Made] = {}
+    kept = {recipe.key: Kept(folder / recipe.key, n) for recipe in recipes}
+    for number in range(n):
+        for recipe in recipes:
+            path = kept[recipe.key].path(number)
+            if path.is_file():
+                continue
+            if recipe.key not in models:
+                models[recipe.key] = ready(recipe)
+            _keep(models[recipe.key], number, path)
+        yield f"{number + 1} of {n} pictures of {len(recipes)} models"
+
+
+def _keep(model: Made, number: int, path: Path) -> None:
+    started = time.perf_counter()
+    picture = model.picture(number)
+    seconds = time.perf_counter() - started
+    path.parent.mkdir(parents=True, exist_ok=True)
+    put_whole(path, lambda beside: _save(beside, picture, seconds))
+
+
+def _save(path: Path, picture: Array, seconds: float) -> None:
+    with path.open("wb") as file:  # given a name, numpy would add .npz to it
+        np.savez(file, picture=picture.astype(np.float16), seconds=np.array(seconds))
+
+
+def peak_memory(recipe: Recipe) -> float:
+    """GiB that one picture needs at most, in a process of its own.
+
+    Of the GPU where there is one: allocated by torch; else of the process.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_peak, recipe).result()
+
+
+def _peak(recipe: Recipe) -> float:
+    import resource
+    import sys
+
+    import torch
+
+    recipe.ready().picture(0)
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated()) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) / (2**30 if sys.platform == "darwin" else 2**20)

@@ -1,0 +1,1 @@
+"""What is measured of pictures: small functions of arrays, and feature networks."""
