@@ -185,8 +185,7 @@ class Renderer:
 
         `picture` lies on the card's grid, in its intensity convention.
         """
-        latent: Array = self._mean(picture, self.compute)[0].cpu().numpy()
-        return latent
+        return self._mean(picture, self.compute)[0].cpu().numpy()
 
     def rebuild(self, picture: Array) -> Array:
         """What the autoencoder alone makes of `picture`, which lies on the grid."""
