@@ -257,6 +257,27 @@ def walk(
         yield Step(index, len(sigmas) - 1, x, x0)
 
 
+def retraced(
+    denoise: Denoise, x: Tensor, sigmas: Sequence[float], rounds: int
+) -> Iterator[Step]:
+    """Up `sigmas` to where `walk` down the same levels, and on to 0, comes back to `x`.
+
+    DDIM's inversion takes the noise of a step from its lower end; the step down will
+    take it from the upper one. Each step solves for the place from which that comes
+    back, in `rounds` fixed-point iterations (Pan 2023, AIDI,
+    https://arxiv.org/abs/2309.04907).
+    """
+    for index, (sigma, above) in enumerate(pairwise(sigmas), start=1):
+        x0 = denoise(x, sigma)
+        guess = x0 + above * (x - x0) / sigma
+        below = 0.0 if index == 1 else sigma  # the way down ends without noise
+        for _ in range(rounds):
+            x0 = denoise(guess, above)
+            guess = x + (above - below) * (guess - x0) / above
+        x = guess
+        yield Step(index, len(sigmas) - 1, x, x0)
+
+
 def fresh_noise(sigma: float, sigma_next: float) -> float:
     """SD of the noise an ancestral step from `sigma` down to `sigma_next` adds."""
     if sigma_next >= sigma:

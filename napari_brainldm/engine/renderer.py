@@ -30,9 +30,9 @@ from napari_brainldm.engine.request import (
 )
 from napari_brainldm.engine.sampling import (
     check_sampler,
+    inverted,
     noise_of,
     noisy,
-    raised,
     retold,
     settled,
     sigmas_of,
@@ -205,8 +205,8 @@ class Renderer:
         down = diffusion.sampling_sigmas(schedule, steps, self.card.schedule.spacing)
         up = diffusion.inversion_sigmas(down, schedule)
         denoise = self._denoise(Request(scan.conditions), code.semantic, compute)
-        x = raised(code.latent, up[0], self.card)
-        for step in stepwise(diffusion.walk(denoise, x, up)):
+        x = code.latent
+        for step in stepwise(inverted(denoise, x, up, self.card)):
             x = step.x
             yield Progress("invert", step.index, step.total)
         vector = self.vector(scan.conditions)

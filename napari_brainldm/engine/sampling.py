@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("ddim", "ddpm", "dpm++2m")
 
+ROUNDS = 2
+"""Of fixed-point iterations in a step of an inversion."""
+
 
 def check_sampler(request: Request) -> None:
     """Refuse what no picture can be made by."""
@@ -82,6 +85,21 @@ def raised(latent: Tensor, sigma: float, card: Card) -> Tensor:
     """
     endpoints = card.schedule.spacing == diffusion.ENDPOINTS
     return latent * diffusion.vp_scale(sigma) if endpoints else latent
+
+
+def inverted(
+    denoise: diffusion.Denoise, latent: Tensor, sigmas: tuple[float, ...], card: Card
+) -> Iterator[diffusion.Step]:
+    """Steps up `sigmas` from `latent` (1, C, i, j, k) to its noise.
+
+    With the spacing "endpoints", or a clamp, as models of that kind are published: by
+    DDIM's own inversion. Others are retraced: what comes back is then the latent, and
+    the noise as long as noise is.
+    """
+    x, schedule = raised(latent, sigmas[0], card), card.schedule
+    if schedule.spacing == diffusion.ENDPOINTS or schedule.clamp:
+        return diffusion.walk(denoise, x, sigmas)
+    return diffusion.retraced(denoise, x, sigmas, ROUNDS)
 
 
 def settled(x: Tensor, sigma: float) -> Tensor:

@@ -189,6 +189,23 @@ def test_inversion_then_sampling_returns_the_latent():
     torch.testing.assert_close(back, latent, rtol=0.02, atol=0.02)
 
 
+def test_a_latent_that_is_retraced_comes_back_in_few_steps():
+    schedule, denoise = scaled(), gaussian(0.1, 1.0)
+    sigmas = diffusion.sampling_sigmas(schedule, 12)
+    up = diffusion.inversion_sigmas(sigmas, schedule)
+    latent = diffusion.noise(SHAPE[1:], 9)
+    errors = []
+    for rounds in (0, 2, 40):
+        noisy = last(diffusion.retraced(denoise, latent, up, rounds))
+        back = last(diffusion.walk(denoise, noisy, sigmas))
+        errors.append(float((back - latent).abs().max()))
+    plain = last(diffusion.walk(denoise, latent, up))
+    unrefined = last(diffusion.retraced(denoise, latent, up, 0))
+    torch.testing.assert_close(unrefined, plain)
+    assert errors[1] < 0.5 * errors[0]
+    assert errors[2] < 1e-3 < errors[0]
+
+
 def test_inversion_equals_the_public_library():
     """Its inverse scheduler visits t - n while ours visits t: compare on its table."""
     scheduler = DDIMInverseScheduler(
