@@ -208,6 +208,8 @@ def _number(value: float) -> str:
     size = abs(value)
     if not math.isfinite(value):
         return "–"
-    if 0 < size < 0.0005:
+    if size < 1e-12:  # what rounding leaves of 0
+        return "0"
+    if size < 0.0005:
         return f"{value:.1e}"
     return f"{value:.{3 - (size >= 1) - (size >= 10) - (size >= 100)}f}"
