@@ -209,7 +209,7 @@ def _number(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     if size < 1e-12:  # what rounding leaves of 0
-        return "0"
+        return "0.000"
     if size < 0.0005:
         return f"{value:.1e}"
     return f"{value:.{3 - (size >= 1) - (size >= 10) - (size >= 100)}f}"
