@@ -26,6 +26,7 @@ from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError
 from tests.tiny import tiny_checkpoint, tiny_gm_ldm
 from tests.trainer.toys import autoencoder_checkpoint, grid
+from trainer import __main__ as trainer
 from trainer.data.bids import Entry
 from trainer.data.vocabulary import known_conditions
 from trainer.evaluate import run
@@ -50,7 +51,6 @@ from trainer.evaluate.memory import (
 from trainer.evaluate.metrics.features import projected
 from trainer.evaluate.readers import cubes
 from trainer.evaluate.run import Wish, evaluate
-from trainer.generate import generate
 
 EDGE = 32
 SECRET = "Hildegard_von-Bingen"
@@ -138,15 +138,16 @@ def test_copies_lie_nearer_to_training_than_to_other_scans():
 
 @pytest.mark.parametrize("way", PLANTED)
 def test_a_changed_scan_is_still_nearest_to_itself(sides, way):
-    """In every space, and far nearer than to anybody else."""
+    """In every space, and over all of them, which is what is judged, far nearer."""
     training = marks_of(sides.training.pictures, sides.training.subjects, sides.spaces)
     held_out = marks_of(sides.held_out.pictures, sides.held_out.subjects, sides.spaces)
     copy = marks_of([planted(person(4), way, 4.0, 1)], [""], sides.spaces)
     stranger = marks_of([person(9999)], [""], sides.spaces)
     ratios = log_ratios(copy, training, held_out)
     others = log_ratios(stranger, training, held_out)
-    for space in sides.spaces:
-        assert ratios[space][0] < others[space][0] - 0.3
+    lead = [others[space][0] - ratios[space][0] for space in sides.spaces]
+    assert min(lead) > 0.05
+    assert np.mean(lead) > 0.2
 
 
 def test_ratios_are_those_of_the_definition():
@@ -277,11 +278,18 @@ def test_many_pictures_of_a_model_that_copies_are_refused():
     refuse_copies(replace(TEST, verdict=NONE_FOUND), 10**6, False)
 
 
-def test_a_plan_of_many_is_refused_before_the_first_picture(tmp_path):
+def generated(path, plan, out):
+    """The status of the trainer's command, in this process and unmeasured."""
+    words = ("--plan", plan, "--checkpoint", path, "--out", out, "--steps", 2)
+    here = ("--workers", 0, "--segmenter", "none", "--device", "cpu")
+    return trainer.main(["generate", *map(str, (*words, *here))])
+
+
+def test_a_plan_of_many_is_refused_before_the_first_picture(tmp_path, capsys):
     path, plan = saved(tmp_path, TEST), tmp_path / "plan.tsv"
     plan.write_text("age\n" + "70\n" * (FEW + 1))
-    with pytest.raises(EngineError, match="copies training scans"):
-        next(generate(path, plan, tmp_path / "out"))
+    assert generated(path, plan, tmp_path / "out") == 2
+    assert "copies training scans" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -309,8 +317,7 @@ def test_no_name_of_an_input_comes_out(tmp_path):
     path, plan = saved(folder, None), folder / f"{SECRET}.tsv"
     plan.write_text("age\n70\n71\n")
     out = tmp_path / "out"
-    for _ in generate(path, plan, out):
-        pass
+    assert generated(path, plan, out) == 0
     files = [file for file in out.rglob("*") if file.is_file()]
     assert len(files) >= 6
     for file in files:
