@@ -18,6 +18,7 @@ from napari_brainldm.review.sample import NAME, archive, sample_study
 from napari_brainldm.review.session import Clock, Session
 from napari_brainldm.review.stimuli import WRITTEN, write_stimulus
 from napari_brainldm.review.study import key_path, read_key, read_study
+from tools.sample_report import reader as simulated
 
 
 @pytest.fixture
@@ -86,9 +87,6 @@ def test_the_same_study_gives_the_same_archive(packed, tmp_path):
 BUNDLED = Path(__file__).parents[2] / "resources" / "sample_study.zip"
 
 
-@pytest.mark.skipif(
-    not BUNDLED.is_file(), reason="make it: python -m tools.sample_study"
-)
 def test_the_bundled_one_is_whole_short_and_calls_simulated_what_is(tmp_path):
     folder, reader = sample_study(tmp_path)
     study = read_study(folder)[0]
@@ -99,8 +97,11 @@ def test_the_bundled_one_is_whole_short_and_calls_simulated_what_is(tmp_path):
     key = read_key(key_path(folder), study)
     labels = {item.arm: item.label for item in key.items}
     assert labels["real"] == "simulated scans"
+    skilled = simulated(
+        {i.token: i for i in key.items}, 3.0, 0.0, np.random.default_rng(0)
+    )
     session = Session(folder, reader, Clock(time.time, Hurried()))
-    assert sum(1 for _ in at_work(session, lambda s, q: 2)) == 44
+    assert sum(1 for _ in at_work(session, skilled)) == 44
     session.close()
     close(folder)
     page = write_report(folder, key_path(folder), tmp_path / "report").read_text()
