@@ -3,8 +3,8 @@
     python -m tools.sample_study --out resources/sample_study.zip
 
 Simulates the scans (seed 41, people whom the demo model has not seen), builds the study
-as `brainldm review build` does and packs it with its key. The pictures and who sees
-them when follow from the seeds; the names of files and the salt of the key are random.
+as `brainldm review build` does and packs it with its key. The pictures follow from the
+seeds; the names of files are random, with them who sees which when, and the key's salt.
 """
 
 from __future__ import annotations

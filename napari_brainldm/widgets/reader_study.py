@@ -104,13 +104,16 @@ class ReaderStudyDock(QWidget):
 
     def _begin(self, folder: Path, reader: str) -> None:
         session = Session(folder, reader)
+        # first of all: a panel that is put into the window is hidden for a moment, and
+        # a dock that is hidden leaves
+        self.curtain.draw(self)
         try:
             study = session.study
             self.stage.open(self, study.grid, study.window)
         except EngineError:
             session.close()
+            self.curtain.lift()
             raise
-        self.curtain.draw(self)
         window = main_window_of(self)
         self.keys.listen(self.window() if window is None else window)
         self.setFocus()

@@ -115,7 +115,10 @@ class Sitting(QObject):
 
     def close(self) -> None:
         """Leave, tell nobody, and let the worker go."""
-        self.blockSignals(True)
+        try:
+            self.blockSignals(True)
+        except RuntimeError:  # Qt went first, at the end of the program; rows are kept
+            return
         self.leave()
         self._job.close()
 

@@ -110,7 +110,7 @@ class Stage(QObject):
         if self._canvas is not None:
             self._canvas.frameSwapped.connect(self._on_canvas_swapped)
         self._viewer.dims.events.current_step.connect(self._on_step_changed)
-        self._viewer.mouse_drag_callbacks.append(self._on_canvas_pressed)
+        self._hear_presses(True)
         self._viewer.layers.events.inserted.connect(self._on_layer_inserted)
         self._place(np.zeros((1, 2, 2), np.uint16))
         self._layer.visible = False
@@ -121,7 +121,7 @@ class Stage(QObject):
             return
         self.blank()
         self._viewer.dims.events.current_step.disconnect(self._on_step_changed)
-        self._viewer.mouse_drag_callbacks.remove(self._on_canvas_pressed)
+        self._hear_presses(False)
         self._viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
         if self._canvas is not None:
             with suppress(RuntimeError):  # the window went first, its canvas with it
@@ -131,6 +131,16 @@ class Stage(QObject):
         self._viewer.scene.camera.orientation = self._camera
         self._layer = self._canvas = None
         self._frames = ()
+
+    def _hear_presses(self, wanted: bool) -> None:
+        """Hear the mouse on the canvas, or no longer.
+
+        The list is set anew: the viewer that napari hands to plugins gives a copy.
+        """
+        others = self._viewer.mouse_drag_callbacks
+        kept = [one for one in others if one != self._on_canvas_pressed]
+        ours = [self._on_canvas_pressed] if wanted else []
+        self._viewer.mouse_drag_callbacks = kept + ours
 
     def close(self) -> None:
         """Leave, and let the viewer go."""

@@ -285,12 +285,14 @@ def _check_figures(figures):
     scale = next(
         t["rows"] for t in sections["P5f"]["tables"] if t["title"] == "Scale of realism"
     )
-    assert {row["arm"] for row in scale} >= {"real", "blurred by 16 mm"}
+    arms = {row["arm"] for row in scale}  # names are random, so is who meets whom
+    assert "real" in arms and any(arm.startswith("blurred by") for arm in arms)
     faults = next(
         t["rows"] for t in sections["P6"]["tables"] if t["title"] == "Faults seen"
     )
     seen = {row["arm"]: row["blur"]["estimate"] for row in faults}
-    assert seen["blurred by 8 mm"] == 1
+    blurred = [seen[arm] for arm in seen if arm.startswith("blurred by")]
+    assert blurred and set(blurred) == {1}
     assert seen["real"] == 0
 
 

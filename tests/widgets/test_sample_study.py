@@ -56,6 +56,8 @@ def test_the_plugins_menu_opens_it_and_keys_alone_read_it(
     hands = Hands(qtbot, dock)
     hands.until("message")
     assert dock.error.isHidden(), dock.error.text()
+    # as plugins get it, the viewer gives copies of its lists
+    assert dock.stage._on_canvas_pressed in viewer.mouse_drag_callbacks
     titles = work_through(hands, "2")
     assert titles[-1] == "Done"
     assert "Bigger ventricles" in titles
