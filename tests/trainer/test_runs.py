@@ -20,6 +20,8 @@ from trainer.data.cohort import write_cohort
 from trainer.data.template import build_template, load_template, save_template
 from trainer.evaluate import ldae, reconstruction
 from trainer.log import duration
+from trainer.stages import denoising
+from trainer.stages import ldae as ldae_stage
 
 CONFIG = """
 name = "Tiny run"
@@ -337,6 +339,10 @@ def test_from_nothing_to_a_table(tmp_path, capsys, monkeypatch):
 def test_from_nothing_to_directions(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(reconstruction, "STEPS", (2, 4))  # 10 to 100 take a minute
     monkeypatch.setattr(ldae, "STEPS", 4)
+    monkeypatch.setattr(ldae, "RACED", 2)
+    for stage in (denoising, ldae_stage):  # figures of the log
+        monkeypatch.setattr(stage, "PROBED", (0.1, 0.9))
+    monkeypatch.setattr(ldae_stage, "STEPS", 2)
     first, second = tmp_path / "run.toml", tmp_path / "ldae.toml"
     first.write_text(CONFIG.format(out=tmp_path))
     second.write_text(LDAE.format(out=tmp_path))
