@@ -125,8 +125,9 @@ class FncSource(QWidget):
         line = QHBoxLayout()
         line.setSpacing(4)
         line.addWidget(self.picker, 1)
-        if bundled_fnc() is not None:
-            line.addWidget(self.sample)
+        line.addWidget(self.sample)
+        if bundled_fnc() is None:
+            self.sample.hide()
         line.addWidget(self.file)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -501,7 +502,7 @@ def test_nothing_is_cut_whatever_the_size_of_the_letters(
     dock = make_dock(show=True)
     dock.setStyleSheet(f"QLabel {{ font-size: {round(12 * scale)}px; }}")
     dock.asked.prepare(LINES)
-    dock.asked.tell(LINES, "segmenter")
+    dock.asked.tell(SimpleNamespace(lines=LINES, method="segmenter"))
     qtbot.wait(100)
     heights = {label.title.height() for label in dock.asked._lines.values()}
     assert min(heights) >= 12 * scale
