@@ -516,5 +516,5 @@ def test_the_panel_fits_the_dock_at_its_widest_numbers(qtbot: Any) -> None:
     panel = AskedPanel()
     qtbot.addWidget(panel)
     panel.prepare(LINES)
-    panel.tell(LINES, "segmenter")
+    panel.tell(SimpleNamespace(lines=LINES, method="segmenter"))
     assert panel.minimumSizeHint().width() <= 300
