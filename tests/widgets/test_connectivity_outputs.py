@@ -125,7 +125,7 @@ def test_without_the_files_nothing_is_offered(
         samples.connectivity()
     dock = ConnectivityDock(make_napari_viewer_proxy())
     docks.append(dock)
-    assert dock.matrices.source.sample.parent() is None
+    assert dock.matrices.source.sample.isHidden()
 
 
 def test_matrices_are_made_without_a_viewer(bundle: Path) -> None:
