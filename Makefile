@@ -7,7 +7,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INPUTS := pyproject.toml constraints.txt napari.yaml
-DISPLAY_RUN := $(if $(filter Darwin,$(shell uname -s)),,xvfb-run -a)
 
 export NAPARI_ENSURE_PLUGIN_MAIN_THREAD = 1
 export PYTHON
@@ -20,8 +19,8 @@ demo: display $(VENV)/.demo
 	$(BIN)/brainldm view
 
 test: test-libraries $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --ignore tests/widgets
-	$(DISPLAY_RUN) $(BIN)/python -m pytest tests/widgets  # windows share one display
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-xvfb --ignore tests/widgets
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/widgets  # each worker has a display of its own
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -45,6 +45,7 @@ from napari_brainldm.engine.request import Conditions, Derived, Request, Seed
 from napari_brainldm.engine.resources import bundled_gm_ldm
 from napari_brainldm.engine.saliency import randomised, sanity
 from napari_brainldm.engine.volume import Volume
+from napari_brainldm.engine.voxelwise import voxel_test
 from trainer.config import load_config
 from trainer.data.connectivity import ConnectivityConfig
 
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 DEMO = Path("gmldm_demo.toml")
 PERMUTATIONS = 2000  # of the comparison with nilearn
+BOX = 20  # side, in voxels, of the part of the maps whose every voxel is compared
 LIMITS = {
     "identical_max": Limit(AT_MOST, 0.0),
     "null_fwe_low": Limit(AT_LEAST, 0.02),
@@ -65,6 +67,9 @@ LIMITS = {
     "dz_off": Limit(AT_MOST, 1e-6),
     "nilearn_t_off": Limit(AT_MOST, 1e-6),
     "nilearn_p_off": Limit(AT_MOST, 0.04),
+    "nilearn_voxel_p_off": Limit(AT_MOST, 0.04),
+    "nilearn_tfce_r": Limit(AT_LEAST, 0.999),
+    "nilearn_tfce_p_off": Limit(AT_MOST, 0.04),
     "region_means_off": Limit(AT_MOST, 1e-6),
     "regions_lost": Limit(AT_MOST, 0.0),
     "randomised_spearman": Limit(AT_MOST, 0.2),
@@ -138,7 +143,8 @@ def measure(asked: Asked, null: Checkpoint | None) -> dict[str, Any]:
     null_pool = asked.pool(_random_pairs(asked))
     found = _identical(asked) | _null(asked, null_pool) | _planted(asked)
     found |= _unplanted(asked, "unplanted")
-    found |= _agreement(null_pool, asked) | _regions(null_pool) | _randomised(asked)
+    found |= _agreement(null_pool, asked) | _voxels_agreement(null_pool, asked)
+    found |= _regions(null_pool) | _randomised(asked)
     if null is not None:
         found |= _unplanted(replace(asked, checkpoint=null), "null_model")
     return found
@@ -228,6 +234,39 @@ def _agreement(pool: Pool, asked: Asked) -> dict[str, float]:
         "dz_off": _apart(dz(values), by_hand),
         "nilearn_t_off": _apart(tested.t, known["t"][0]),
         "nilearn_p_off": _apart(tested.p_fwe, p),
+    }
+
+
+def _voxels_agreement(pool: Pool, asked: Asked) -> dict[str, float]:
+    """Our tests of the voxels of gray matter in a box about the middle, likewise."""
+    from nibabel import Nifti1Image
+    from nilearn.maskers import NiftiMasker
+    from nilearn.mass_univariate import permuted_ols
+
+    corner = [side // 2 - BOX // 2 for side in pool.reference.shape]
+    box = tuple(slice(start, start + BOX) for start in corner)
+    there = pool.reference[box] >= studies.GRAY_VOXEL
+    maps = pool.differences[: asked.sizes.null_people, *box]
+    image = Nifti1Image(there.astype(np.uint8), pool.atlas.grid.matrix)
+    known = permuted_ols(
+        np.ones((len(maps), 1)),
+        maps[:, there].astype(np.float64),
+        model_intercept=False,
+        n_perm=PERMUTATIONS,
+        two_sided_test=True,
+        random_state=1,
+        masker=NiftiMasker(image).fit(),
+        tfce=True,
+        output_type="dict",
+    )
+    tested = finished(voxel_test(maps, there, PERMUTATIONS, seed=2))
+    assert tested.tfce is not None and tested.p_tfce is not None
+    scores = np.corrcoef(tested.tfce[there], known["tfce"][0])
+    p, p_tfce = (10 ** -known[f"logp_max_{name}"][0] for name in ("t", "tfce"))
+    return {
+        "nilearn_voxel_p_off": _apart(tested.p_max[there], p),
+        "nilearn_tfce_r": float(scores[0, 1]),
+        "nilearn_tfce_p_off": _apart(tested.p_tfce[there], p_tfce),
     }
 
 

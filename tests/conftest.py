@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
+
+if TYPE_CHECKING:
+    from trainer.data.template import TemplatePack
 
 # Before torch, numpy or ITK is imported: one thread each, so that the suite is as
 # repeatable and as quick on two busy cores as on many. Child processes inherit it.
@@ -54,6 +61,29 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("needs the folder ../shared with data/ beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def template_of(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[float], TemplatePack]:
+    """The simulated head at a voxel size in mm; built once for all workers."""
+    from napari_brainldm.engine.volume import mni_grid
+    from trainer.data.template import build_template
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def made(voxel_mm: float) -> TemplatePack:
+        kept = folder / f"template-{voxel_mm:g}mm.pickle"
+        with FileLock(f"{kept}.lock"):
+            if not kept.is_file():
+                kept.write_bytes(pickle.dumps(build_template(mni_grid(voxel_mm))))
+        pack: TemplatePack = pickle.loads(kept.read_bytes())
+        return pack
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -19,15 +19,14 @@ from napari_brainldm.engine.warp import Warp
 from trainer.data.phantom import Looks, bent, generator_of
 from trainer.data.photograph import gray_share, taken
 from trainer.data.population import PopulationConfig, draw_subject, visits
-from trainer.data.template import build_template
 
 GRID = mni_grid(2.0)
 
 
 @pytest.fixture(scope="module")
-def phantom() -> tuple[Volume, np.ndarray]:
+def phantom(template_of) -> tuple[Volume, np.ndarray]:
     """T1 picture in [0, 1] and true share of gray matter of a simulated person."""
-    pack, looks = build_template(GRID), Looks(steps=(2, 1))
+    pack, looks = template_of(2.0), Looks(steps=(2, 1))
     subject = draw_subject(PopulationConfig(), 5, 2)
     visit = visits(subject, (0.0,))[0]
     brain = bent(pack, subject, visit, 5, looks)

@@ -120,7 +120,7 @@ def test_own_conditions_give_the_reconstruction(tiny, placed):
     alone = picture(tiny, Request(own, Scan(digest, own), sampler=Sampler("ddim", 0)))
     np.testing.assert_array_equal(alone, tiny.rebuild(scan(0).data))
     errors = []
-    for steps in (20, 200):
+    for steps in (10, 60):
         request = Request(own, Scan(digest, own), sampler=Sampler("ddim", steps))
         back = picture(tiny, request)
         errors.append(np.linalg.norm(back - alone) / np.linalg.norm(alone))

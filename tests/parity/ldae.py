@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from napari_brainldm.engine.codes import lerp, slerp
 from trainer.stages import representation
 
 if TYPE_CHECKING:
-    from napari_brainldm.engine.diffusion import Denoise
+    from napari_brainldm.engine.diffusion import Denoise, Schedule
     from tests.parity.sets import Opened
 
 
@@ -69,8 +70,8 @@ def _schedules(set_: Opened) -> dict[str, Tensor]:
     alpha_bar = 1 / (1 + torch.tensor(schedule.sigmas[::-1], dtype=torch.float64) ** 2)
     found = {
         "schedule.alphas_cumprod": alpha_bar,
-        "schedule.weight": representation.weights(schedule),
-        "schedule.shift_coef": representation.gradient_coefficients(schedule),
+        "schedule.weight": representation.weights_at(_levels(schedule)),
+        "schedule.shift_coef": _gradient_coefficients(schedule),
     }
     for count in _counts(set_):
         visited = diffusion.timesteps(spec.steps, count, spec.spacing)[::-1]
@@ -95,11 +96,34 @@ def _losses(set_: Opened, z: Tensor, meaning: Tensor) -> dict[str, Tensor]:
     sigma = torch.tensor(schedule.at(t.tolist())).view(-1, 1, 1, 1, 1)
     x = ((z + sigma * noise) / (1 + sigma**2).sqrt()).float()
     eps, gradient = network.both(x, t, meaning)
-    loss = representation.representation_loss(schedule, (eps, gradient), noise, t)
+    weight, coefficient = (
+        table.to(noise)[t].view(-1, 1, 1, 1, 1)
+        for table in (
+            representation.weights_at(_levels(schedule)),
+            _gradient_coefficients(schedule),
+        )
+    )
+    left = noise - (eps + coefficient * gradient)
     return {
-        "train.out.repr_loss": loss,
+        "train.out.repr_loss": (weight * left**2).mean(),
         "train.out.pretrain_loss": ((noise - network(x, t)) ** 2).mean(),
     }
+
+
+def _levels(schedule: Schedule) -> Tensor:
+    """Noise levels (T,), least noise first."""
+    return torch.from_numpy(np.array(schedule.sigmas[::-1], np.float64))
+
+
+def _gradient_coefficients(schedule: Schedule) -> Tensor:
+    """What the authors' training multiplied the gradient by, (T,).
+
+    -sqrt(alpha_t) (1 - abar_{t-1}) / sqrt(1 - abar_t), the mean of DDPM's step.
+    """
+    alpha_bar = 1.0 / (1.0 + _levels(schedule) ** 2)
+    before = torch.cat([torch.ones(1), alpha_bar[:-1]])
+    alpha = alpha_bar / before
+    return -alpha.sqrt() * (1 - before) / (1 - alpha_bar).sqrt()
 
 
 def _down(set_: Opened, denoise: Denoise, noise: Tensor, steps: int = 10) -> Tensor:

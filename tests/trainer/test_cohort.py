@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
 from trainer.data.cohort import CohortConfig, write_cohort
 from trainer.data.population import PopulationConfig
-from trainer.data.template import NAMES, TemplatePack, build_template
+from trainer.data.template import NAMES, TemplatePack
 
 CONFIG = CohortConfig(
     seed=11,
@@ -27,8 +28,8 @@ CONFIG = CohortConfig(
 
 
 @pytest.fixture(scope="module")
-def pack() -> TemplatePack:
-    return build_template(mni_grid(8.0))
+def pack(template_of: Callable[[float], TemplatePack]) -> TemplatePack:
+    return template_of(8.0)
 
 
 @pytest.fixture(scope="module")

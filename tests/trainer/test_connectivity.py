@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +19,6 @@ from napari_brainldm.engine.fnc_edit import between
 from napari_brainldm.engine.fnc_file import read_fnc
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.table import read_rows
-from napari_brainldm.engine.volume import mni_grid
 from trainer.data.cohort import CohortConfig, write_cohort
 from trainer.data.connectivity import (
     ConnectivityConfig,
@@ -32,7 +33,9 @@ from trainer.data.connectivity import (
 from trainer.data.flow import push, warp
 from trainer.data.phantom import Looks, simulate
 from trainer.data.population import PopulationConfig, draw_subject, visits
-from trainer.data.template import TemplatePack, build_template
+
+if TYPE_CHECKING:
+    from trainer.data.template import TemplatePack
 
 ILL = ConnectivityConfig()
 HEALTHY = replace(ILL, strength=0.0)
@@ -42,8 +45,8 @@ PLAIN = CohortConfig(
 
 
 @pytest.fixture(scope="module")
-def pack() -> TemplatePack:
-    return build_template(mni_grid(8.0))
+def pack(template_of: Callable[[float], TemplatePack]) -> TemplatePack:
+    return template_of(8.0)
 
 
 def written(config: CohortConfig, pack: TemplatePack, folder: Path) -> Path:
@@ -93,8 +96,10 @@ def test_people_come_from_sites_and_differ_for_reasons_of_their_own() -> None:
         assert np.corrcoef(mine, common.sites[site])[0, 1] > 0.3
 
 
-def test_the_illness_shrinks_its_structures_and_no_others() -> None:
-    fine = build_template(mni_grid(4.0))
+def test_the_illness_shrinks_its_structures_and_no_others(
+    template_of: Callable[[float], TemplatePack],
+) -> None:
+    fine = template_of(4.0)
     subject = draw_subject(PLAIN.population, 3, 1)
     visit = visits(subject, (0.0,))[0]
     ill = ILL, replace(draw_patient(ILL, 3, 1), severity=1.5)

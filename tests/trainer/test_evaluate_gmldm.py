@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,11 +17,10 @@ from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.fnc import Fnc
 from napari_brainldm.engine.fnc_file import read_fnc
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.engine.volume import Volume, mni_grid
+from napari_brainldm.engine.volume import Volume
 from tests.trainer.test_runs import GM, refused, run
 from trainer.config import load_config
 from trainer.data.cohort import write_cohort
-from trainer.data.template import build_template
 from trainer.evaluate import gm_rows, gm_told, gmldm
 from trainer.evaluate.gm_measured import (
     BEYOND,
@@ -37,6 +36,9 @@ from trainer.evaluate.gm_rows import ARMS, dealt, variant
 from trainer.evaluate.gm_told import FLOOR, OURS, REBUILT, SHUFFLED
 from trainer.evaluate.paired import ends, paired
 from trainer.gm_config import GmLdmConfig, GmTableConfig
+
+if TYPE_CHECKING:
+    from trainer.data.template import TemplatePack
 
 TABLE = """
 [gm_table]
@@ -184,10 +186,14 @@ def test_fnc_is_held_against_the_mean_map_and_another_fnc() -> None:
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+def ready(
+    tmp_path_factory: pytest.TempPathFactory,
+    one_thread: None,
+    template_of: Callable[[float], TemplatePack],
+) -> Path:
     """Two cohorts, a pre-trained autoencoder; the folder that holds them."""
     folder = tmp_path_factory.mktemp("gmldm")
-    pack = build_template(mni_grid(8.0))
+    pack = template_of(8.0)
     for name, seed in (("before", 1), ("now", 2)):
         before = "" if seed == 1 else folder / "before" / "gm_autoencoder.safetensors"
         text = GM.format(out=folder, run=name, seed=seed, before=before) + TABLE

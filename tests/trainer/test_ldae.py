@@ -178,7 +178,7 @@ def test_what_is_trained_renders_a_scan(
     own = Scan(renderer.admit(scan))
     direct = renderer.rebuild(renderer.conformed(scan.digest).volume.data)
     errors = []
-    for steps in (10, 40):
+    for steps in (5, 20):
         request = Request(origin=own, sampler=Sampler("ddim", steps))
         rebuilt = finish(renderer.render(request)).data
         errors.append(float(np.abs(rebuilt - direct).mean()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.engine.volume import mni_grid
 from trainer.data.flow import integrate, irrotational, warp
 from trainer.data.phantom import Looks, Simulated, draw_individual, simulate
 from trainer.data.photograph import Scanner
@@ -19,7 +19,6 @@ from trainer.data.population import Rates, Subject, Visit, median_volumes, visit
 from trainer.data.template import (
     NAMES,
     TemplatePack,
-    build_template,
     load_template,
     save_template,
 )
@@ -28,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def pack() -> TemplatePack:
-    return build_template(mni_grid(4.0))
+def pack(template_of: Callable[[float], TemplatePack]) -> TemplatePack:
+    return template_of(4.0)
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,8 @@ def test_pictures_are_prepared_once(entries, tmp_path, monkeypatch):
         np.testing.assert_allclose(picture, wanted, atol=5e-4)
 
 
-def test_two_processes_prepare_the_same(entries, tmp_path):
+def test_two_processes_prepare_the_same(entries, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FEW", 1)
     made(entries, tmp_path / "one", 1), made(entries, tmp_path / "two", 2)
     first, second = (
         open_pictures(entries, GRID, CONVENTION, tmp_path / name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,7 +13,6 @@ from scipy import ndimage
 
 from napari_brainldm.engine.card import Card
 from napari_brainldm.engine.networks.segmenter import STRUCTURES, SegmenterSpec
-from napari_brainldm.engine.volume import mni_grid
 from tests.trainer import toys
 from trainer.config import SegmenterConfig
 from trainer.data.phantom import simulate
@@ -24,9 +25,11 @@ from trainer.data.randomise import (
     draw_sample,
     normalised,
 )
-from trainer.data.template import TemplatePack, build_template
 from trainer.loop import Item, train, trained
 from trainer.stages.segmenter import UNSEEN, SegmenterStage, overlap, volume_loss
+
+if TYPE_CHECKING:
+    from trainer.data.template import TemplatePack
 
 PLAIN = Randomisation(
     lesions=0.0,
@@ -45,8 +48,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def pack() -> TemplatePack:
-    return build_template(mni_grid(4.0))
+def pack(template_of: Callable[[float], TemplatePack]) -> TemplatePack:
+    return template_of(4.0)
 
 
 def head_ml(sample: Sample) -> float:

@@ -13,11 +13,10 @@ from napari_brainldm.engine.checkpoint import file_sha256, load_checkpoint
 from napari_brainldm.engine.fnc_file import read_fnc
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Conditions, Request, Sampler
-from napari_brainldm.engine.volume import mni_grid
 from trainer.__main__ import main
 from trainer.config import load_config
 from trainer.data.cohort import write_cohort
-from trainer.data.template import build_template, load_template, save_template
+from trainer.data.template import load_template, save_template
 from trainer.evaluate import ldae, reconstruction
 from trainer.log import duration
 from trainer.stages import denoising
@@ -190,14 +189,14 @@ state_channels = [4, 8]
 """
 
 
-def test_from_nothing_to_gray_matter_of_connectivity(tmp_path, capsys):
+def test_from_nothing_to_gray_matter_of_connectivity(tmp_path, capsys, template_of):
     first, second = tmp_path / "first.toml", tmp_path / "second.toml"
     first.write_text(GM.format(out=tmp_path, run="gm_before", seed=1, before=""))
     before = tmp_path / "gm_before" / "gm_autoencoder.safetensors"
     text = GM.format(out=tmp_path, run="gm", seed=2, before=before)
     second.write_text(text)
     pack = tmp_path / "pack"
-    save_template(build_template(mni_grid(8.0)), pack)
+    save_template(template_of(8.0), pack)
     train = ("--workers", 1, "--device", "cpu")
     for config in (first, second):
         words = ("--config", config, "--workers", 1, "--template", pack)
@@ -263,12 +262,12 @@ def refused(capsys, *words) -> str:
     return err
 
 
-def test_from_nothing_to_a_table(tmp_path, capsys, monkeypatch):
+def test_from_nothing_to_a_table(tmp_path, capsys, monkeypatch, template_of):
     monkeypatch.setattr(joint, "LEAST", 2)  # so that four people count as a group
     config = tmp_path / "run.toml"
     config.write_text(CONFIG.format(out=tmp_path))
     pack, common = tmp_path / "pack", ("--config", config, "--workers", 1)
-    save_template(build_template(mni_grid(8.0)), pack)
+    save_template(template_of(8.0), pack)
     folder = tmp_path / "run"
 
     lines = run(capsys, "cohort", *common, "--template", pack)
@@ -336,7 +335,7 @@ def test_from_nothing_to_a_table(tmp_path, capsys, monkeypatch):
     )
 
 
-def test_from_nothing_to_directions(tmp_path, capsys, monkeypatch):
+def test_from_nothing_to_directions(tmp_path, capsys, monkeypatch, template_of):
     monkeypatch.setattr(reconstruction, "STEPS", (2, 4))  # 10 to 100 take a minute
     monkeypatch.setattr(ldae, "STEPS", 4)
     monkeypatch.setattr(ldae, "RACED", 2)
@@ -347,7 +346,7 @@ def test_from_nothing_to_directions(tmp_path, capsys, monkeypatch):
     first.write_text(CONFIG.format(out=tmp_path))
     second.write_text(LDAE.format(out=tmp_path))
     pack = tmp_path / "pack"
-    save_template(build_template(mni_grid(8.0)), pack)
+    save_template(template_of(8.0), pack)
     for config in (first, second):
         words = ("--config", config, "--workers", 1, "--template", pack)
         run(capsys, "cohort", *words)
@@ -374,6 +373,7 @@ def test_from_nothing_to_directions(tmp_path, capsys, monkeypatch):
     start, end = text.index("[autoencoder]"), text.index("[ldm]")
     text = text[:start] + "[autoencoder]\nspec = { voxel_channels = 1 }\n" + text[end:]
     text = text.replace("prior_rank = 2", "").replace('/ldae"', '/voxels"')
+    text = text.replace("strides = [1, 2, 2]", "strides = [2, 2, 2]")
     voxels.write_text(text.replace("[ldm.spec]", "[ldm.spec]\nlatent_channels = 1"))
     for stage in ("autoencoder", "ldm", "ldae", "directions"):
         lines = run(capsys, "train", stage, "--config", voxels, *train)

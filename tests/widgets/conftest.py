@@ -20,6 +20,19 @@ QSettings, QEvent = QtCore.QSettings, QtCore.QEvent
 QApplication = pytest.importorskip("qtpy.QtWidgets").QApplication
 
 
+@pytest.fixture(autouse=True, scope="session")
+def modules_are_no_garbage() -> None:
+    """Spare every later collection the million objects that imports bring."""
+    import matplotlib.pyplot  # noqa: F401
+    import monai.networks.nets  # noqa: F401
+    import napari._qt.qt_main_window  # noqa: F401
+    import nilearn.datasets  # noqa: F401
+    import torch  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def own_settings(tmp_path: Path) -> None:
     """Settings of this test alone, never the user's."""
@@ -85,6 +98,12 @@ def settle(qtbot: Any, dock: Any) -> None:
     qtbot.waitUntil(
         lambda: not dock.settle.isActive() and not dock.desk.busy, timeout=60_000
     )
+
+
+def assert_settled(qtbot: Any, dock: Any) -> None:
+    """Wait as `settle` does; nothing may have gone wrong."""
+    settle(qtbot, dock)
+    assert dock.error.isHidden(), dock.error.words.text()
 
 
 def close_for_good(viewer: Any, inside: Any, dock: Any) -> None:

@@ -24,7 +24,7 @@ from napari_brainldm.widgets.heat_map import HeatMap
 from napari_brainldm.widgets.looks import DARK, LIGHT
 from tests.tiny import tiny_gm_ldm
 from tests.widgets.bundle import DOMAINS, people
-from tests.widgets.conftest import close_for_good, is_gone, settle
+from tests.widgets.conftest import assert_settled, close_for_good, is_gone, settle
 
 
 @pytest.fixture(scope="session")
@@ -54,11 +54,6 @@ def dock(
     dock.form.sampler.steps.setValue(3)  # type: ignore[union-attr]
     assert_settled(qtbot, dock)
     return dock
-
-
-def assert_settled(qtbot: Any, dock: ConnectivityDock) -> None:
-    settle(qtbot, dock)
-    assert dock.error.isHidden(), dock.error.words.text()
 
 
 def load(qtbot: Any, dock: ConnectivityDock, path: Path, named: bool = True) -> None:

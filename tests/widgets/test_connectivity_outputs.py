@@ -17,7 +17,7 @@ from napari_brainldm.widgets.connectivity import ConnectivityDock
 from napari_brainldm.widgets.contrast_tables import CLUSTERS, FIGURES, REGIONS
 from napari_brainldm.widgets.figures_panel import TITLES
 from tests.widgets.bundle import PEOPLE, bundle_tiny, people
-from tests.widgets.conftest import settle
+from tests.widgets.conftest import assert_settled
 
 PLUGIN = "napari-brainldm"
 
@@ -42,11 +42,6 @@ def dock(
     dock.form.sampler.steps.setValue(2)  # type: ignore[union-attr]
     assert_settled(qtbot, dock)
     return dock
-
-
-def assert_settled(qtbot: Any, dock: ConnectivityDock) -> None:
-    settle(qtbot, dock)
-    assert dock.error.isHidden(), dock.error.words.text()
 
 
 def compare(qtbot: Any, dock: ConnectivityDock, whose: str = "everybody") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
@@ -26,6 +27,28 @@ if TYPE_CHECKING:
 
 Pictures = NDArray[np.float16]
 """(N, i, j, k) in [0, 1], memory-mapped."""
+
+FEW = 4
+"""Scans that are conformed sooner than a second process has started."""
+
+
+class OneByOne(Sequence["Array"]):
+    """Pictures (i, j, k), each read when it is asked for."""
+
+    @abstractmethod
+    def picture(self, number: int) -> Array:
+        """The picture of a number from 0."""
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+        """The picture, or pictures, at `index`."""
+        places = range(len(self))[index]
+        if isinstance(places, range):
+            return [self.picture(number) for number in places]
+        return self.picture(places)
 
 
 class Single(Sequence["Array"]):
@@ -144,7 +167,7 @@ def _mapped(
     work: Callable[[Path], NDArray[np.float16]], paths: list[Path], workers: int
 ) -> Iterator[NDArray[np.float16]]:
     """`work` of every path in order: here, or in processes of their own."""
-    if workers <= 1 or len(paths) <= 1:
+    if workers <= 1 or len(paths) <= FEW:
         yield from map(work, paths)
         return
     # spawn: forking a process that has used torch's threads can lock up

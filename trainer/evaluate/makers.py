@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.files import put_whole
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
+from trainer.data.pictures import OneByOne
 from trainer.stages.gan import GanPictures
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class _Ldm:
         return finish(self.renderer.render(request)).data
 
 
-class Kept(Sequence["Array"]):
+class Kept(OneByOne):
     """Pictures (i, j, k) of one recipe on disk, with the seconds they took."""
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -87,17 +88,9 @@ class Kept(Sequence["Array"]):
     def __len__(self) -> int:
         return self.total
 
-    @overload
-    def __getitem__(self, index: int) -> Array: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Array]: ...
-    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
-        """The picture at `index` in [0, 1]: a decoder may go a little beyond."""
-        if isinstance(index, slice):
-            return [self[n] for n in range(*index.indices(len(self)))]
-        if not 0 <= index < self.total:
-            raise IndexError(index)
-        with np.load(self.path(index)) as held:
+    def picture(self, number: int) -> Array:
+        """In [0, 1]: a decoder may go a little beyond."""
+        with np.load(self.path(number)) as held:
             picture: Array = held["picture"].astype(np.float32)
         return np.asarray(picture.clip(0.0, 1.0), np.float32)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_brainldm.engine.request import EngineError
+from trainer.data.pictures import OneByOne
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Array, Grid, Volume
@@ -22,7 +22,7 @@ DARK = 0.1
 """Of the 99.9th percentile of the picture: what is darker may be background."""
 
 
-class Folder(Sequence["Array"]):
+class Folder(OneByOne):
     """Pictures (i, j, k) in [0, 1] of one grid, read when they are asked for.
 
     All NIfTI files below the folder but those in `derivatives`; where some end in
@@ -43,15 +43,9 @@ class Folder(Sequence["Array"]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    @overload
-    def __getitem__(self, index: int) -> Array: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Array]: ...
-    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
-        """The picture at `index`."""
-        if isinstance(index, slice):
-            return [self[n] for n in range(*index.indices(len(self)))]
-        path = self.paths[index]
+    def picture(self, number: int) -> Array:
+        """In [0, 1], see `unit_range`."""
+        path = self.paths[number]
         volume = _read(path)
         if not volume.grid.is_at(self.grid):
             raise EngineError(_apart(self.paths[0], self.grid, path, volume.grid))
