@@ -414,6 +414,13 @@ def test_from_nothing_to_directions(tmp_path, capsys, monkeypatch, template_of):
     shipped = load_checkpoint(tmp_path / "r.st")
     assert "monotone both" in dict(shipped.card.figures)
 
+    # a second run finds the parts of the first, and one of other people does not
+    monkeypatch.setattr(reconstruction, "rebuilt", None)
+    assert run(capsys, "evaluate", "ldae", "--config", second, *words) == lines
+    again = (*words, "--n", 10)
+    with pytest.raises(TypeError, match="NoneType"):
+        main([str(w) for w in ("evaluate", "ldae", "--config", second, *again)])
+
     other = LDAE.format(out=tmp_path).replace("voxel_mm = 8.0", "voxel_mm = 4.0")
     second.write_text(other)
     assert "holds a cohort" in refused(

@@ -51,7 +51,7 @@ class OneByOne(Sequence["Array"]):
         return self.picture(places)
 
 
-class Single(Sequence["Array"]):
+class Single(OneByOne):
     """Stored pictures (N, i, j, k), each as float32 when it is asked for."""
 
     def __init__(self, stored: Pictures) -> None:
@@ -60,13 +60,9 @@ class Single(Sequence["Array"]):
     def __len__(self) -> int:
         return len(self.stored)
 
-    @overload
-    def __getitem__(self, index: int) -> Array: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Array]: ...
-    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
-        """The picture, or pictures, at `index`."""
-        return np.asarray(self.stored[index], np.float32)
+    def picture(self, number: int) -> Array:
+        """One of them."""
+        return np.asarray(self.stored[number], np.float32)
 
 
 def model_grid(config: DataConfig) -> Grid:

@@ -6,8 +6,11 @@ people with three visits or more.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
+from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resources import bundled_segmenter
@@ -25,7 +29,7 @@ from trainer.data.pictures import Pictures, on_grid
 from trainer.data.vocabulary import conditions
 from trainer.evaluate import moved as moving
 from trainer.evaluate import plots, probes, reconstruction, visits
-from trainer.evaluate.table import Row, Table, write_tables
+from trainer.evaluate.table import Row, Table, tables_of, write_tables
 from trainer.evaluate.throughput import throughput
 from trainer.prepared import pictures_of, prepared
 from trainer.stages.directions import encode
@@ -93,6 +97,20 @@ class Bench:
         """The sentence that stands under figures of simulated people."""
         return SIMULATED if is_simulated(Path(self.config.data.dataset)) else ""
 
+    @property
+    def made_of(self) -> str:
+        """What the figures depend on: a part that was made of the same is kept."""
+        facts = {
+            "version": metadata.version("napari-brainldm"),
+            "checkpoint": self.renderer.checkpoint.sha256,
+            "beside": {name: one.sha256 for name, one in self.others.items()},
+            "data": repr(self.config.data),
+            "scans": [len(self.train.rows), len(self.held_out.rows), self.n],
+            "visits": str(self.longitudinal),
+            "T": [STEPS, RACED, *reconstruction.STEPS],
+        }
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
     def unseen(self, count: int) -> list[Array]:
         """The first held-out pictures (i, j, k)."""
         return [self.held_out.picture(n) for n in range(count)][
@@ -107,7 +125,10 @@ def tables(
     longitudinal: Path | None,
     others: Mapping[str, Path],
 ) -> Generator[str, None, list[Table]]:
-    """Print every table, write them beside the run, return them."""
+    """Print every table, write them beside the run, return them.
+
+    A run that is stopped goes on with the part in which it was.
+    """
     renderer = Renderer(load_checkpoint(path))
     _check(renderer.card)
     compared = {name: load_checkpoint(other) for name, other in others.items()}
@@ -117,7 +138,7 @@ def tables(
     bench = Bench(config, renderer, compared, train, held_out, out, n, longitudinal)
     found: list[Table] = []
     for part in (_probes, _reconstruction, _moved, _visits, _throughput):
-        for table in part(bench):
+        for table in _kept(bench, part):
             found.append(table)
             _write(bench, found)
             yield table.markdown()
@@ -131,6 +152,23 @@ def _check(card: Card) -> None:
             f"{card.name} has no semantic encoder with directions. Give the checkpoint "
             "of the stage directions with --checkpoint."
         )
+
+
+def _kept(bench: Bench, part: Callable[[Bench], Iterator[Table]]) -> Iterator[Table]:
+    """The tables of `part`; read where a run that was stopped has made them already."""
+    path = bench.out / "parts" / f"{part.__name__.strip('_')}.json"
+    if path.is_file():
+        held = json.loads(path.read_text())
+        if held["made_of"] == bench.made_of:
+            yield from tables_of(held["tables"])
+            return
+    found = []
+    for table in part(bench):
+        found.append(table)
+        yield table
+    path.parent.mkdir(exist_ok=True)
+    held = {"made_of": bench.made_of, "tables": [asdict(table) for table in found]}
+    write_whole(path, json.dumps(held).encode())
 
 
 def _write(bench: Bench, found: Sequence[Table]) -> None:

@@ -39,6 +39,11 @@ class Table:
         return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def tables_of(plain: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Tables out of what JSON keeps of `dataclasses.asdict`."""
+    return [Table(**{**one, "rows": tuple(one["rows"])}) for one in plain]
+
+
 def write_tables(
     tables: Sequence[Table], folder: Path, name: str, facts: Mapping[str, Any]
 ) -> None:
