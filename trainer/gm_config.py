@@ -57,9 +57,10 @@ class GmLdmConfig:
     centred
         Diffuse what differs from the mean latent.
     prior_rank, prior_codes
-        Directions of the Gaussian that the network corrects, and of the connectivity
-        that its mean follows, see `engine.networks.prior`; 0 for none, as in the paper.
-        Needs `centred` and the prediction "v".
+        Directions of the Gaussian that the network corrects, and how many of them,
+        the leading ones, its mean follows the connectivity along; see
+        `engine.networks.prior`. 0 for none, as in the paper. Needs `centred` and the
+        prediction "v".
     law_rank
         Directions of the connectivity's covariance that the checkpoint keeps, for
         random connectivity to compare with.

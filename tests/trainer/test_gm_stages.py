@@ -18,7 +18,8 @@ from napari_brainldm.engine.checkpoint import (
 from napari_brainldm.engine.components import components_of
 from napari_brainldm.engine.fnc import FncTable
 from napari_brainldm.engine.networks.gm_autoencoder import GrayMatterAutoencoderSpec
-from napari_brainldm.engine.networks.vit_denoiser import ViTSpec
+from napari_brainldm.engine.networks.prior import PriorSpec
+from napari_brainldm.engine.networks.vit_denoiser import CodedPrior, ViTSpec
 from napari_brainldm.engine.request import EngineError
 from tests.trainer import toys
 from tests.trainer.toys import LOOP
@@ -29,6 +30,7 @@ from trainer.loop import Item, rate, train, trained
 from trainer.stages.autoencoder import kl_divergence, seeded_forward
 from trainer.stages.gm_autoencoder import GmAutoencoderStage, correlation, pretrained
 from trainer.stages.gmldm import GmLdmStage
+from trainer.stages.prior import fit_places
 
 SPEC = GrayMatterAutoencoderSpec((10, 10, 10), (8, 8, 8), (4, 8), 3, 1, 4)
 VIT = ViTSpec(
@@ -159,6 +161,28 @@ def test_the_prior_alone_follows_the_connectivity(tmp_path: Path) -> None:
     assert np.corrcoef(means, own)[0, 1] > 0.9
 
 
+def test_the_prior_finds_what_a_small_part_of_the_connectivity_tells() -> None:
+    """Site effects ten times as large as the illness do not hide it."""
+    rng = np.random.default_rng(4)
+    people, edges = 80, 6
+    ill, sites = rng.standard_normal((people, 1)), rng.standard_normal((people, 3))
+    small, large = rng.standard_normal((1, edges)), 10 * rng.standard_normal((3, edges))
+    vectors = ill * small + sites @ large
+    shape = (3, 4, 4, 4)
+    latents = ill @ rng.standard_normal((1, 192)) + 0.3 * rng.standard_normal((80, 192))
+    spec = replace(VIT, latent_channels=3, grid=shape[1:], components=4, prior_codes=1)
+    prior = CodedPrior(spec, PriorSpec(2, shape[1:], 10))
+    x = torch.from_numpy(latents).float().view(people, *shape)
+    conditions = torch.from_numpy(vectors).float()
+    fit_places(prior, x[:60], conditions[:60], [0.1 * n for n in range(1, 11)])
+    still = torch.zeros(20, *shape)
+    means = prior.noisy(still, 1.0, conditions[60:]).flatten(1)
+    own = x[60:].flatten(1)
+    assert np.corrcoef(means.flatten(), own.flatten())[0, 1] > 0.9
+    # noise of 0.3 alone is left, and the variance along the direction says so
+    assert float(prior.gaussian.variances[0]) < 0.2 * float(own.square().sum(1).mean())
+
+
 def test_the_denoiser_learns_what_the_connectivity_tells(tmp_path: Path) -> None:
     errors = {}
     for condition in ("fnc", "random"):
@@ -185,6 +209,8 @@ def test_what_cannot_be_meant_is_refused() -> None:
         GmAutoencoderConfig(alpha=2.0)
     with pytest.raises(EngineError, match="Set prior_codes = 0"):
         ldm_stage(condition="random", prior_codes=1, prior_rank=2, centred=True)
+    with pytest.raises(EngineError, match="at most prior_rank"):
+        ldm_stage(prior_codes=3, prior_rank=2, centred=True)
     with pytest.raises(EngineError, match=r"gmldm\.centred = true"):
         ldm_stage(prior_rank=2)
 

@@ -20,7 +20,7 @@ from napari_brainldm.engine.request import Conditions, EngineError, Request, See
 from trainer.loop import Player
 from trainer.stages.autoencoder import middle
 from trainer.stages.denoising import DenoisingStage
-from trainer.stages.prior import fit_prior, prior_spec
+from trainer.stages.prior import fit_places, fit_prior, prior_spec
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.networks.vit_denoiser import CodedPrior, ViTSpec
@@ -88,14 +88,13 @@ class GmLdmStage(DenoisingStage):
         self.players: tuple[Player, ...] = (Player("denoiser", network, self._loss),)
 
     def _fit(self, prior: CodedPrior) -> None:
-        """The Gaussian of the latents, its mean along the leading directions of FNC."""
-        count = prior.compress.shape[1]
-        factors = torch.from_numpy(self.law.factors[:count])
-        lengths = factors.square().sum(1, keepdim=True).clamp(min=1e-12)
-        gain = self.card.fnc.gain if self.card.fnc is not None else 1.0
-        prior.compress.copy_((factors / lengths).T / gain)
+        """The Gaussian of the latents, its mean where the connectivity puts it."""
         levels = self.sigmas.flip(0).tolist()
-        fit_prior(prior.gaussian, self.latents, self.vectors @ prior.compress, levels)
+        if prior.compress.shape[1]:
+            fit_places(prior, self.latents, self.vectors, levels)
+        else:
+            none = self.vectors.new_empty(len(self.latents), 0)
+            fit_prior(prior.gaussian, self.latents, none, levels)
 
     def _draw(self, index: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As for the brain LDM; a random condition is new in every sample."""
@@ -146,6 +145,11 @@ def _spec(config: GmLdmConfig, shape: tuple[int, ...], components: int) -> ViTSp
         raise EngineError(
             "gmldm.prior_codes lets the prior follow the connectivity, but gmldm."
             'condition is "random". Set prior_codes = 0.'
+        )
+    if config.prior_codes > config.prior_rank:
+        raise EngineError(
+            f"gmldm.prior_codes is {config.prior_codes}, but the prior has only "
+            f"{config.prior_rank} directions. Set prior_codes to at most prior_rank."
         )
     prior = prior_spec(config, shape, "gmldm")
     i, j, k = shape[2:]

@@ -14,6 +14,7 @@ from napari_brainldm.engine.request import EngineError
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.networks.prior import GaussianPrior
+    from napari_brainldm.engine.networks.vit_denoiser import CodedPrior
     from trainer.config import LdmConfig
     from trainer.gm_config import GmLdmConfig
 
@@ -59,30 +60,77 @@ def fit_prior(
     sigmas
         Noise level of each timestep, rising.
     """
-    rank = len(prior.basis)
-    chosen = torch.linspace(0, len(latents) - 1, min(len(latents), MOST)).long()
+    chosen = _chosen(latents)
     left = latents[chosen].flatten(1)
-    count, size = left.shape
     codes = vectors[chosen].double()
     away = codes - codes.mean(0)
     slopes = (torch.linalg.pinv(away) @ left.double()).float()
     left = left - away.float() @ slopes
+    basis, variances, rest = _principal(left, len(prior.basis))
+    mean = slopes, codes.mean(0).float()
+    _set(prior, mean, basis, variances.clamp(min=rest), rest, sigmas)
+
+
+def fit_places(
+    prior: CodedPrior, latents: Tensor, vectors: Tensor, sigmas: Sequence[float]
+) -> None:
+    """Fit `prior` to latents (N, C, i, j, k) of mean 0 and connectivity (N, p).
+
+    Where a latent lies along the leading principal directions is read from the
+    connectivity by ridge regression, one penalty for each direction by leave-one-out,
+    whose error is the variance left. Directions of the connectivity itself would not
+    do: the largest are of sites and scanners, and an illness is in the small ones.
+
+    Parameters
+    ----------
+    sigmas
+        Noise level of each timestep, rising.
+    """
+    gaussian, count = prior.gaussian, prior.compress.shape[1]
+    chosen = _chosen(latents)
+    flat = latents[chosen].flatten(1)
+    basis, variances, rest = _principal(flat, len(gaussian.basis))
+    weights, offsets, errors = _ridge(vectors[chosen], flat @ basis[:count].T)
+    prior.compress.copy_(weights.T)
+    variances[:count] = torch.minimum(variances[:count], errors)
+    mean = basis[:count], -offsets
+    _set(gaussian, mean, basis, variances.clamp(min=rest), rest, sigmas)
+
+
+def _chosen(latents: Tensor) -> Tensor:
+    return torch.linspace(0, len(latents) - 1, min(len(latents), MOST)).long()
+
+
+def _principal(left: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    """Directions (rank, D) that lead in `left` (N, D), variances along and across."""
+    count, size = left.shape
     values, rows = torch.linalg.eigh((left @ left.T).double())
     values, rows = values.flip(0).clamp(min=0)[:rank], rows.flip(1)[:, :rank]
     basis = rows.T.float() @ left / values.sqrt().clamp(min=1e-6).float()[:, None]
     variances = values / count
     total = float(left.square().sum()) / count
     rest = max(total - float(variances.sum()), 1e-6) / max(size - rank, 1)
-    prior.load_state_dict(
-        {
-            "slopes": slopes,
-            "centre": codes.mean(0).float(),
-            "basis": basis,
-            "variances": variances.float().clamp(min=rest),
-            "rest": torch.tensor(rest),
-            "sigmas": torch.tensor(sigmas, dtype=torch.float32),
-        }
-    )
+    return basis, variances.float(), rest
+
+
+def _set(
+    prior: GaussianPrior,
+    mean: tuple[Tensor, Tensor],
+    basis: Tensor,
+    variances: Tensor,
+    rest: float,
+    sigmas: Sequence[float],
+) -> None:
+    """`mean`: slopes and centre."""
+    state = {
+        "slopes": mean[0],
+        "centre": mean[1],
+        "basis": basis,
+        "variances": variances,
+        "rest": torch.tensor(rest),
+        "sigmas": torch.tensor(sigmas, dtype=torch.float32),
+    }
+    prior.load_state_dict(state)
 
 
 SHARES = 0.02, 0.98
@@ -96,14 +144,27 @@ def fit_meaning(prior: GaussianPrior, codes: Tensor, latents: Tensor) -> None:
     Ridge regression, one penalty for each direction by leave-one-out, whose error is
     the variance left.
     """
+    along = latents.flatten(1) @ prior.basis.T / prior.variances.sqrt()
+    weights, offsets, errors = _ridge(codes, along)
+    prior.meaning.weight.copy_(weights)
+    prior.meaning.bias.copy_(offsets)
+    shares = errors / along.var(0, correction=0)
+    prior.left.copy_(torch.logit(shares.clamp(*SHARES)))
+
+
+def _ridge(vectors: Tensor, along: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights (k, n), offsets (k,) and squared errors (k,) of `along` (N, k).
+
+    Predicted from `vectors` (N, n), each column with the penalty whose leave-one-out
+    error, the one that is told, is least.
+    """
     from sklearn.linear_model import RidgeCV
 
-    along = latents.flatten(1) @ prior.basis.T / prior.variances.sqrt()
     model = RidgeCV(
-        np.logspace(-1, 6, 15), alpha_per_target=True, store_cv_results=True
+        np.logspace(-1, 7, 17), alpha_per_target=True, store_cv_results=True
     )
-    model.fit(codes.numpy(), along.numpy())
-    errors = model.cv_results_.mean(0).min(-1) / along.numpy().var(0)
-    prior.meaning.weight.copy_(torch.from_numpy(model.coef_))
-    prior.meaning.bias.copy_(torch.from_numpy(model.intercept_))
-    prior.left.copy_(torch.logit(torch.from_numpy(errors).float().clamp(*SHARES)))
+    model.fit(vectors.double().numpy(), along.double().numpy())
+    errors = model.cv_results_.mean(0).min(-1)
+    parts = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_), errors
+    weights, offsets, left = (torch.from_numpy(np.asarray(p)).float() for p in parts)
+    return weights, offsets, left

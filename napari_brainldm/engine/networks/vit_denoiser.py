@@ -52,7 +52,7 @@ class ViTSpec:
         Of what the network corrects, see `networks.prior`; None for a network that
         predicts by itself, as the paper's.
     prior_codes
-        Principal directions of the connectivity that the prior's mean follows.
+        Directions of the latents along which the prior's mean follows connectivity.
     """
 
     width: int = 768
@@ -255,12 +255,12 @@ class Layer(nn.Module):
 
 
 class CodedPrior(nn.Module):
-    """A Gaussian prior whose mean follows the leading directions of the connectivity.
+    """A Gaussian prior whose mean follows the connectivity along some directions.
 
     Attributes
     ----------
     compress
-        (p, k): connectivity to its k codes, of unit variance.
+        (p, k): connectivity to its k codes.
     gaussian
         The prior under these codes.
     """
