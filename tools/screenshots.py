@@ -193,7 +193,8 @@ def connect(theme: str, checkpoint: Path | None, folder: Path) -> None:
     save(viewer, folder / "connectivity.png")
     unfold(dock, dock.contrast)
     panel = dock.contrast
-    panel.whose.setCurrentIndex(1)
+    panel.whose.setCurrentIndex(panel.whose.findData("group: patient"))
+    panel.threshold.setValue(0.8)
     panel.seeds.setValue(2)
     panel.begin.click()
     rest(dock)

@@ -73,6 +73,9 @@ class FncTable:
         Whether the file named nobody, so that rows are only counted.
     notes
         What was found in the file, one sentence each.
+    groups
+        The group of each participant, such as "patient", "" where nothing tells; or
+        nothing at all.
     """
 
     participants: tuple[str, ...]
@@ -80,6 +83,7 @@ class FncTable:
     components: Components
     numbered: bool = False
     notes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def of(self, participant: str) -> Fnc:
         """The connectivity of one of the participants."""
@@ -91,6 +95,15 @@ class FncTable:
             )
         row = self.participants.index(participant)
         return Fnc(self.vectors[row], participant)
+
+    def people(self, group: str = "") -> tuple[Fnc, ...]:
+        """The connectivity of everybody, or of those of `group`."""
+        told = self.groups or ("",) * len(self.participants)
+        return tuple(
+            self.of(name)
+            for name, own in zip(self.participants, told, strict=True)
+            if group in ("", own)
+        )
 
 
 @dataclass(frozen=True)

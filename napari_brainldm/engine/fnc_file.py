@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ def read_fnc(
         per row (HCP netmats), or one square matrix as text.
     scale
         "r" or "z"; empty for what GIFT writes, what "Scale" says in a .json of the same
-        name beside the file, or what the values tell.
+        name beside the file, or what the values tell. "Groups" there, an object of
+        participants and their groups, says who belongs together.
     session
         Which of several sessions of a GIFT file, from 0.
     participants
@@ -80,14 +81,16 @@ def read_fnc(
     _check_path(path)
     found = _read(path)
     chosen = vectors_of(found.array, path.name, session)
-    vectors, told = to_z(chosen, scale or found.scale or _told(path), path.name)
+    beside = _sidecar(path)
+    vectors, told = to_z(chosen, scale or found.scale or beside.scale, path.name)
     names, numbered = _names(found.participants, len(vectors), participants)
     count = count_of(vectors.shape[1])
     known = components_of(count)
     if components is not None:
         known = read_components(components, count)
     head = f"{len(vectors)} participants, {count} components."
-    return FncTable(names, vectors, known, numbered, (head, *found.notes, *told))
+    notes = (head, *found.notes, *told)
+    return FncTable(names, vectors, known, numbered, notes, beside.of(names))
 
 
 def write_fnc(rows: Sequence[Fnc]) -> str:
@@ -112,14 +115,29 @@ def _check_path(path: Path) -> None:
         raise _too_large(path, path.stat().st_size)
 
 
-def _told(path: Path) -> str:
-    """The scale that a sidecar tells; empty without one that does."""
+@dataclass(frozen=True)
+class _Sidecar:
+    """What a .json of the same name tells: the scale, and groups by participant."""
+
+    scale: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, participants: Sequence[str]) -> tuple[str, ...]:
+        """The group of each; empty where nobody's is told."""
+        found = tuple(str(self.groups.get(name, "")) for name in participants)
+        return found if any(found) else ()
+
+
+def _sidecar(path: Path) -> _Sidecar:
+    """An empty one where there is none, or none that can be read."""
     try:
         plain = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        told = plain.get("Scale", "")
+        scale, groups = plain.get("Scale", ""), plain.get("Groups", {})
     except (OSError, *UNREADABLE):
-        return ""
-    return told if told in SCALES else ""
+        return _Sidecar()
+    return _Sidecar(
+        scale if scale in SCALES else "", groups if isinstance(groups, dict) else {}
+    )
 
 
 def _too_large(path: Path, size: int) -> EngineError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_brainldm.engine.fnc_sample import sample_fnc
 from napari_brainldm.engine.resources import bundled_gm_ldm
-from napari_brainldm.widgets.contrast_panel import EVERYBODY, ContrastPanel
+from napari_brainldm.widgets.contrast_panel import ContrastPanel
 from napari_brainldm.widgets.contrasts import Contrasts
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.fnc_panel import FncPanel
@@ -100,7 +100,7 @@ class ConnectivityDock(ExploreDock):
         law = None if card.fnc is None else self.desk.renderer.checkpoint.fnc_law()
         components = () if card.fnc is None else card.fnc.components
         self.matrices.prepare(law, components)
-        self.contrast.prepare(len(self.matrices.source.others()))
+        self.contrast.prepare(self.matrices.source.table)
         self.contrast.forget()
         self.saliency.forget()
         super()._on_desk_opened(card)
@@ -133,7 +133,7 @@ class ConnectivityDock(ExploreDock):
 
     def _on_table_read(self, table: FncTable) -> None:
         self.matrices.show_table(table)
-        self.contrast.prepare(len(table.participants))
+        self.contrast.prepare(table)
 
     # -- comparisons -----------------------------------------------------------
 
@@ -147,8 +147,8 @@ class ConnectivityDock(ExploreDock):
             return
         self.error.hide()
         self._again = self._on_contrast_asked
-        everybody = () if table is None else tuple(map(table.of, table.participants))
-        people = everybody if panel.whose.currentData() == EVERYBODY else (fnc,)
+        everybody = () if table is None else table.people()
+        people = panel.people(table, fnc)
         counts = panel.seeds.value(), panel.nulls.value()
         against = panel.against.currentData()
         request = self.form.request()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -22,7 +24,10 @@ from napari_brainldm.widgets.contrast_tables import CLUSTERS, FIGURES, REGIONS
 from napari_brainldm.widgets.looks import Colours, named, sentence_label, set_style
 from napari_brainldm.widgets.voxel_panel import VoxelPanel
 
-SHOWN, EVERYBODY = "this connectivity", "everybody"
+if TYPE_CHECKING:
+    from napari_brainldm.engine.fnc import Fnc, FncTable
+
+SHOWN, EVERYBODY, GROUP = "this connectivity", "everybody", "group: "
 TITLES = {
     "random": "Random, matched",
     "another": "Another subject",
@@ -60,12 +65,23 @@ class ContrastPanel(QWidget):
         self.export.clicked.connect(self.ask)
         self.forget()
 
-    def prepare(self, people: int) -> None:
-        """Offer everybody, when several people are loaded."""
+    def prepare(self, table: FncTable | None) -> None:
+        """Offer everybody, and each group, when several people are loaded."""
         self.whose.clear()
         self.whose.addItem("This connectivity", SHOWN)
-        if people > 1:
-            self.whose.addItem(f"All {people} subjects of the table", EVERYBODY)
+        if table is None or len(table.participants) < 2:
+            return
+        count = len(table.participants)
+        self.whose.addItem(f"All {count} subjects of the table", EVERYBODY)
+        for group, many in sorted(Counter(filter(None, table.groups)).items()):
+            self.whose.addItem(f"The {many} of group {group}", GROUP + group)
+
+    def people(self, table: FncTable | None, shown: Fnc) -> tuple[Fnc, ...]:
+        """Whose connectivity is A."""
+        chosen = self.whose.currentData()
+        if table is None or chosen == SHOWN:
+            return (shown,)
+        return table.people("" if chosen == EVERYBODY else chosen.removeprefix(GROUP))
 
     def forget(self) -> None:
         """Nothing is compared."""
@@ -128,7 +144,7 @@ class ContrastPanel(QWidget):
         self.threshold.setSingleStep(0.1)
         self.threshold.setValue(EFFECT)
         self.threshold.setSpecialValueText("None")
-        named(self.whose, "Of", "Whose connectivity is A: one subject, or all")
+        named(self.whose, "Of", "Whose connectivity is A: one subject, all, or a group")
         named(self.against, "Against", "What B is; A and B share their noise")
         named(self.seeds, "Seeds", "Pictures of each subject; they are no sample")
         tip = "Pairs of random vectors, which tell what differs anyhow"

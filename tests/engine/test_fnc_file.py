@@ -107,6 +107,22 @@ def test_correlations_become_fisher_z_and_it_is_told(tmp_path: Path) -> None:
     assert "Pearson" in str(read_fnc(path).notes)
 
 
+def test_groups_are_read_beside_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "fnc.csv"
+    drawn = np.random.default_rng(0).normal(0, 1, (3, 6)).astype(np.float32)
+    rows = [Fnc(v, name) for v, name in zip(drawn, ("a", "b", "c"), strict=True)]
+    path.write_text(write_fnc(rows))
+    assert read_fnc(path).groups == ()
+    told = '{"Scale": "z", "Groups": {"a": "patient", "c": "control", "x": "patient"}}'
+    path.with_suffix(".json").write_text(told)
+    table = read_fnc(path)
+    assert table.groups == ("patient", "", "control")
+    assert [fnc.name for fnc in table.people("patient")] == ["a"]
+    assert [fnc.name for fnc in table.people()] == ["a", "b", "c"]
+    path.with_suffix(".json").write_text('{"Groups": ["a"]}')
+    assert read_fnc(path).groups == ()
+
+
 def test_what_says_r_but_is_not_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "fnc.npy"
     np.save(path, triangle(matrices()))

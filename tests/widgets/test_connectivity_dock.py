@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,21 @@ def test_maps_of_gray_matter_are_not_segmented(dock: ConnectivityDock) -> None:
 
 
 # -- comparisons -------------------------------------------------------------------
+
+
+def test_a_group_of_the_table_is_compared(
+    qtbot: Any, dock: ConnectivityDock, table_file: Path
+) -> None:
+    told = {"Groups": {"sub-00": "ill", "sub-02": "ill"}}
+    table_file.with_suffix(".json").write_text(json.dumps(told))
+    load(qtbot, dock, table_file)
+    assert_settled(qtbot, dock)
+    offered = dock.contrast.whose
+    texts = [offered.itemText(n) for n in range(offered.count())]
+    assert "The 2 of group ill" in texts
+    compare(qtbot, dock, "group: ill", seeds=1)
+    assert_settled(qtbot, dock)
+    assert "2 subjects" in dock.contrast.words.text()
 
 
 def compare(qtbot: Any, dock: ConnectivityDock, whose: str, seeds: int = 2) -> None:

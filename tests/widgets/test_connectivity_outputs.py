@@ -60,8 +60,9 @@ def compared(qtbot: Any, dock: ConnectivityDock, tmp_path: Path) -> Connectivity
     """Six of the simulated people, compared."""
     table = sample_fnc()
     few = table.participants[:6]
-    dock.matrices.show_table(type(table)(few, table.vectors[:6], table.components))
-    dock.contrast.prepare(6)
+    some = type(table)(few, table.vectors[:6], table.components)
+    dock.matrices.show_table(some)
+    dock.contrast.prepare(some)
     assert_settled(qtbot, dock)
     compare(qtbot, dock)
     return dock
