@@ -180,13 +180,15 @@ class Found:
     by_difference, by_effect
         Whether each planted region is among the first of its hemisphere, by the size
         of the mean difference and of dz.
-    auc
-        Of the map of |dz| against the voxels of the planted structures.
+    auc, auc_by_effect
+        Of the maps of the mean difference's size and of |dz| against the voxels of the
+        planted structures.
     """
 
     by_difference: bool
     by_effect: bool
     auc: float
+    auc_by_effect: float
 
 
 def planted_studies(
@@ -200,27 +202,30 @@ def planted_studies(
 
 
 def _study(pool: Pool, chosen: NDArray[np.intp]) -> Found:
-    values = pool.values[chosen]
+    values, inside = pool.values[chosen], pool.inside[chosen].astype(np.float64)
     return Found(
         on_top(pool, np.abs(values.mean(0))),
         on_top(pool, np.abs(dz(values))),
-        area(np.abs(dz(pool.inside[chosen].astype(np.float64))), pool.truth),
+        *_areas(inside, pool.truth),
     )
 
 
 def unplanted_auc(
     pool: Pool, studies: int, people: int, rng: np.random.Generator
-) -> float:
-    """Mean AUC of studies where the groups differ in nothing.
+) -> tuple[float, float]:
+    """Mean AUCs of studies where the groups differ in nothing, as those of `Found`.
 
     As in `false_alarms`, which of a pair is the patient is drawn anew.
     """
     inside = pool.inside.astype(np.float64)
-    found = [
-        area(np.abs(dz(_drawn(inside, people, rng))), pool.truth)
-        for _ in range(studies)
-    ]
-    return float(np.mean(found))
+    found = [_areas(_drawn(inside, people, rng), pool.truth) for _ in range(studies)]
+    by_difference, by_effect = np.mean(found, axis=0)
+    return float(by_difference), float(by_effect)
+
+
+def _areas(inside: Floats, truth: NDArray[np.bool_]) -> tuple[float, float]:
+    """Areas of the mean difference's size and of |dz| of differences (N, V)."""
+    return area(np.abs(inside.mean(0)), truth), area(np.abs(dz(inside)), truth)
 
 
 def on_top(pool: Pool, size: Floats) -> bool:

@@ -194,7 +194,6 @@ def connect(theme: str, checkpoint: Path | None, folder: Path) -> None:
     unfold(dock, dock.contrast)
     panel = dock.contrast
     panel.whose.setCurrentIndex(panel.whose.findData("group: patient"))
-    panel.threshold.setValue(0.8)
     panel.seeds.setValue(2)
     panel.begin.click()
     rest(dock)

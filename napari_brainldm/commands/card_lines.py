@@ -40,8 +40,12 @@ def _condition_lines(card: Card) -> list[str]:
     lines = [f"    {_covariate_line(c)}" for c in card.vocabulary]
     asked = [f"    {_covariate_line(c)}" for c in card.forecast]
     ways = [f"    {d.name:11s} {d.description}" for d in card.directions]
+    head = "  conditions" if lines else "  conditions  none"
+    if card.fnc is not None:
+        count = len(card.fnc.components)
+        head = f"  conditions  functional connectivity of {count} components"
     return [
-        "  conditions" if lines else "  conditions  none",
+        head,
         *lines,
         *(["  directions of the semantic code", *ways] if ways else []),
         *(["  the forecast asks (--person)", *asked] if asked else []),

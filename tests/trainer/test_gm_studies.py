@@ -65,7 +65,7 @@ def test_a_planted_effect_is_found_in_every_study() -> None:
 def test_without_an_effect_the_map_is_at_chance_and_alarms_are_few() -> None:
     pool = slabs(60, 0.0)
     rng = np.random.default_rng(2)
-    assert unplanted_auc(pool, 60, 20, rng) == pytest.approx(0.5, abs=0.02)
+    assert unplanted_auc(pool, 60, 20, rng) == pytest.approx((0.5, 0.5), abs=0.02)
     # 200 tests at 0.05: two standard errors are 0.031
     assert false_alarms(pool, 200, 15, 200, rng) == pytest.approx(0.05, abs=0.031)
     # people of a pool with an effect whose signs are drawn anew have none either
