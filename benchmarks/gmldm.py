@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from benchmarks.gm_studies import Pool
 
 DEMO = Path("gmldm_demo.toml")
-PERMUTATIONS = 2000  # of the comparison with nilearn
+PERMUTATIONS = 2000  # of the comparison of regions with nilearn
 BOX = 20  # side, in voxels, of the part of the maps whose every voxel is compared
 LIMITS = {
     "identical_max": Limit(AT_MOST, 0.0),
@@ -94,6 +94,8 @@ class Sizes:
         Planted studies, people in each.
     shown, shuffles
         People of the map that randomised weights are compared by; how many of those.
+    permutations
+        Of the comparison of voxels with nilearn.
     """
 
     null: int = 200
@@ -105,9 +107,10 @@ class Sizes:
     study_people: int = 40
     shown: int = 8
     shuffles: int = 3
+    permutations: int = 2000
 
 
-QUICK = Sizes(6, 6, 8, 4, 40, 6, 4, 2, 1)
+QUICK = Sizes(6, 6, 8, 4, 40, 6, 4, 2, 1, 50)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,14 +266,14 @@ def _voxels_agreement(pool: Pool, asked: Asked) -> dict[str, float]:
         np.ones((len(maps), 1)),
         maps[:, there].astype(np.float64),
         model_intercept=False,
-        n_perm=PERMUTATIONS,
+        n_perm=asked.sizes.permutations,
         two_sided_test=True,
         random_state=1,
         masker=NiftiMasker(image).fit(),
         tfce=True,
         output_type="dict",
     )
-    tested = finished(voxel_test(maps, there, PERMUTATIONS, seed=2))
+    tested = finished(voxel_test(maps, there, asked.sizes.permutations, seed=2))
     assert tested.tfce is not None and tested.p_tfce is not None
     scores = np.corrcoef(tested.tfce[there], known["tfce"][0])
     p, p_tfce = (10 ** -known[f"logp_max_{name}"][0] for name in ("t", "tfce"))

@@ -33,7 +33,7 @@ from trainer.data.connectivity import ConnectivityConfig, Shift, draw_fnc
 LABELS = (11, 12, 8, 17, 18, 26, 50, 51, 47, 53, 54, 58)
 PLANTED = (7, 8, 46, 47, 11, 50, 12, 51)
 FEW = ConnectivityConfig(components=5, shifts=(Shift("all", "all", 0.2),))
-TINY = benchmark.Sizes(4, 4, 5, 3, 20, 4, 3, 2, 1)
+TINY = benchmark.Sizes(4, 4, 5, 3, 20, 4, 3, 2, 1, 20)
 
 
 def slabs(people: int, effect: float, seed: int = 0) -> Pool:
