@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import wilcoxon
 from sklearn.metrics import roc_auc_score
 
@@ -296,3 +297,8 @@ def test_the_voxel_baseline_of_the_demo_is_as_large_as_it() -> None:
     ratio = throughput.size_of(baseline) / throughput.size_of(ours)
     assert 0.9 < ratio < 1.1
     assert baseline.card.latent_shape == (1, *ours.card.grid.shape)
+    with torch.device("meta"):  # shapes alone: it can be run
+        network = baseline.card.denoiser.build()
+        x, code = torch.zeros(1, 1, 80, 96, 80), torch.zeros(1, spec.code_size)
+        outputs = network.both(x, torch.zeros(1), code)
+    assert all(out.shape == x.shape for out in outputs)

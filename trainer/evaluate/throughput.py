@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,7 +35,8 @@ def voxel_baseline(checkpoint: Checkpoint) -> Checkpoint:
             "space. Give the checkpoint of the stage ldae or directions."
         )
     wanted = size_of(checkpoint)
-    cards = [_card(checkpoint.card, spec, extra) for extra in range(0, 8)]
+    extras = itertools.product(range(8), range(4))
+    cards = [_card(checkpoint.card, spec, *extra) for extra in extras]
     card = min(cards, key=lambda c: abs(_size(c) - wanted))
     assert card.denoiser is not None
     assert card.encoder is not None
@@ -48,9 +51,15 @@ def voxel_baseline(checkpoint: Checkpoint) -> Checkpoint:
     return Checkpoint(card, tensors)
 
 
-def _card(card: Card, spec: GradientEstimatorSpec, extra: int) -> Card:
-    first, *others = spec.channels
-    wider = (first, *(n + extra * spec.groups for n in others))
+def _card(card: Card, spec: GradientEstimatorSpec, plain: int, attending: int) -> Card:
+    """Wider at lower levels by steps: whole heads where they attend."""
+    head = math.lcm(spec.groups, spec.head_channels or spec.heads)
+    steps = [
+        attending * head if attends else plain * spec.groups
+        for attends in spec.attention_levels
+    ]
+    more = zip(spec.channels, (0, *steps[1:]), strict=True)
+    wider = tuple(channels + step for channels, step in more)
     return replace(
         card,
         autoencoder=VoxelSpec(1),
