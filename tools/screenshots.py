@@ -204,6 +204,7 @@ def connect(theme: str, checkpoint: Path | None, folder: Path) -> None:
     panel.clusters.click()
     rest(dock)
     save(viewer, folder / "clusters.png")
+    panel.threshold.setValue(0.0)  # the whole map
     panel.figures.click()
     rest(dock)
     save(viewer, folder / "figures.png")

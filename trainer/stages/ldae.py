@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 NEW = ("label_emb", "shift_", "prior.meaning", "prior.left")
 """Beginnings of the names of the weights that this stage adds to the denoiser."""
 
+CITATION = "Lozupone et al. 2025, https://arxiv.org/abs/2504.08635"
+
 FITTED = 600
 """Pictures by which the untrained codes are scaled."""
 
@@ -92,7 +94,11 @@ class LdaeStage:
             )
         spec = replace(before, code_size=config.encoder.code_size)
         self.card = replace(
-            checkpoint.card, kind="ldae", denoiser=spec, encoder=config.encoder
+            checkpoint.card,
+            kind="ldae",
+            denoiser=spec,
+            encoder=config.encoder,
+            provenance=replace(checkpoint.card.provenance, citation=CITATION),
         )
         self.config, self.checkpoint = config, checkpoint
         self.pictures_, latents = train
