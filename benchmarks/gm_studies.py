@@ -180,15 +180,15 @@ class Found:
     by_difference, by_effect
         Whether each planted region is among the first of its hemisphere, by the size
         of the mean difference and of dz.
-    auc, auc_by_effect
-        Of the maps of the mean difference's size and of |dz| against the voxels of the
+    auc, auc_by_difference
+        Of the maps of |dz| and of the mean difference's size against the voxels of the
         planted structures.
     """
 
     by_difference: bool
     by_effect: bool
     auc: float
-    auc_by_effect: float
+    auc_by_difference: float
 
 
 def planted_studies(
@@ -219,13 +219,13 @@ def unplanted_auc(
     """
     inside = pool.inside.astype(np.float64)
     found = [_areas(_drawn(inside, people, rng), pool.truth) for _ in range(studies)]
-    by_difference, by_effect = np.mean(found, axis=0)
-    return float(by_difference), float(by_effect)
+    by_effect, by_difference = np.mean(found, axis=0)
+    return float(by_effect), float(by_difference)
 
 
 def _areas(inside: Floats, truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """Areas of the mean difference's size and of |dz| of differences (N, V)."""
-    return area(np.abs(inside.mean(0)), truth), area(np.abs(dz(inside)), truth)
+    """Areas of |dz| and of the mean difference's size, of differences (N, V)."""
+    return area(np.abs(dz(inside)), truth), area(np.abs(inside.mean(0)), truth)
 
 
 def on_top(pool: Pool, size: Floats) -> bool:
