@@ -13,6 +13,7 @@ from napari_brainldm.engine.inference import (
     dz,
     hedges,
     interval,
+    null_weights,
     sign_consistency,
     sign_flip_test,
 )
@@ -47,7 +48,7 @@ class RegionContrast:
     dz, g, ci_lo, ci_hi, t, p_perm, q_fdr, p_fwe, sign_consistency
         Over subjects, see `engine.inference`; None for one subject alone.
     null95
-        95th percentile of the absolute differences of a null; None without one.
+        95th percentile of the absolute means of as many pairs of a null; None without.
     rank
         Place by size of the effect, from 1; of the difference for one subject.
     flags
@@ -122,7 +123,8 @@ def region_contrasts(
     with np.errstate(divide="ignore", invalid="ignore"):
         columns["diff_pct"] = 100 * columns["diff"] / columns["mean_B"]
     if null is not None:
-        columns["null95"] = np.percentile(np.abs(means(null)), NULL_LEVEL, axis=0)
+        by_chance = null_weights(len(null), compared.people) @ means(null)
+        columns["null95"] = np.percentile(np.abs(by_chance), NULL_LEVEL, axis=0)
     order = np.abs(columns["diff"])
     if compared.people > 1:
         columns |= _inferred(values, flips, seed)

@@ -34,7 +34,7 @@ WORDS = {
     "global": "nearly all of the brain changes in one direction",
     "decoder": "on average it is smaller than what the autoencoder alone changes",
     "seeds": "two halves of the seeds disagree: take more",
-    "null": "it is within what two random vectors differ by",
+    "null": "it is within what as many pairs of random vectors differ by",
 }
 
 
@@ -57,7 +57,7 @@ class Judged:
     beyond_decoder
         Share of voxels in which |D| exceeds the autoencoder's own error.
     null95
-        95th percentile of the mean |D| of the null; None without one.
+        95th percentile of the mean |D| of the null's means; None without one.
     flags
         Keys of WORDS.
     """
@@ -92,7 +92,7 @@ def judge(made: Contrasted) -> Judged:
     inside = mean[mask].astype(np.float64)
     size = np.abs(inside)
     halves, floor = made.compared.halves, made.compared.floor
-    null = np.abs(made.null[:, mask]).mean(1) if len(made.null) else None
+    null = [np.abs(one[mask]).mean() for one in made.null_means()]
     found = Judged(
         float(inside.mean()),
         float(inside.std()),
@@ -101,7 +101,7 @@ def judge(made: Contrasted) -> Judged:
         None if halves is None else correlation(halves[0][mask], halves[1][mask]),
         _ratio(size, None if floor is None else floor[mask]),
         float((size > made.error[mask]).mean()),
-        None if null is None else float(np.percentile(null, 95)),
+        float(np.percentile(null, 95)) if null else None,
     )
     return replace(found, flags=_flags(found, size, made.error[mask]))
 

@@ -6,7 +6,7 @@ changes a picture, so the random one is matched, and others are offered beside i
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_brainldm.engine.compared import Compared, Sharpened, compare
 from napari_brainldm.engine.contrast import FLOOR, counted
 from napari_brainldm.engine.fnc_edit import random
+from napari_brainldm.engine.inference import null_weights
 from napari_brainldm.engine.request import (
     Conditions,
     EngineError,
@@ -107,9 +108,18 @@ class Contrasted:
         """Share in % of the null below the absolute difference; None without one."""
         if not len(self.null):
             return None
-        below = np.abs(self.null) < np.abs(self.compared.mean.data)
-        share = 100 * below.mean(0, dtype=np.float32)
-        return Volume(share, self.compared.first.affine)
+        size = np.abs(self.compared.mean.data)
+        share, count = np.zeros_like(size), 0
+        for one in self.null_means():
+            share += np.abs(one) < size
+            count += 1
+        return Volume(100 * share / np.float32(count), self.compared.first.affine)
+
+    def null_means(self) -> Iterator[Array]:
+        """Mean differences (i, j, k) of as many null pairs as there are people."""
+        weights = null_weights(len(self.null), self.compared.people)
+        for one in weights.astype(np.float32):
+            yield np.tensordot(one, self.null, 1)
 
 
 def pairs_against(

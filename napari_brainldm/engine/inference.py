@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 FLIPS = 5000
 LEVEL = 0.95
 LEAST_SUBJECTS = 2
+NULL_MEANS = 200
 TINY = 1e-12
 """Spread below which differences are the same for everybody, to rounding."""
 
@@ -118,6 +119,24 @@ def flipped_t(differences: Floats, signs: Floats) -> Floats:
     variance = np.maximum(squares - count * mean**2, 0) / (count - 1)
     error = np.sqrt(variance / count)
     found: Floats = np.divide(mean, error, out=np.zeros_like(mean), where=error > TINY)
+    return found
+
+
+def null_weights(pairs: int, people: int, seed: int = 0) -> Floats:
+    """Weights (K, `pairs`) that make of null pairs what a mean of `people` is like.
+
+    A mean of many people is smaller by chance alone than one pair's difference, so it
+    is held against means of as many null pairs: drawn with replacement, each with a
+    random sign, for either of two random vectors could have come first. For one person
+    the pairs themselves are the null.
+    """
+    if people <= 1 or pairs == 0:
+        return np.eye(pairs)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(pairs, size=(NULL_MEANS, people))
+    signs = rng.choice((-1.0, 1.0), (NULL_MEANS, people)) / people
+    found = np.zeros((NULL_MEANS, pairs))
+    np.add.at(found, (np.arange(NULL_MEANS)[:, None], drawn), signs)
     return found
 
 

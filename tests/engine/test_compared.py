@@ -16,7 +16,7 @@ from napari_brainldm.engine.compared_regions import (
     to_tsv,
 )
 from napari_brainldm.engine.fnc import Fnc
-from napari_brainldm.engine.inference import sign_flip_test
+from napari_brainldm.engine.inference import null_weights, sign_flip_test
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import (
     Between,
@@ -159,13 +159,22 @@ def test_the_planted_region_comes_first() -> None:
     assert first.ci_lo < first.diff < first.ci_hi
 
 
-def test_a_null_gives_its_95th_percentile() -> None:
+def test_one_persons_null_is_the_95th_percentile_of_its_pairs() -> None:
     null = np.random.default_rng(1).standard_normal((40, *SHAPE)).astype(np.float32)
-    rows = region_contrasts(
-        atlas(), compared(), np.ones(SHAPE, bool), null=null, flips=50
-    )
+    rows = region_contrasts(atlas(), compared(1), np.ones(SHAPE, bool), null=null)
     own = np.abs([n[atlas().labels == 2].mean() for n in null])
     assert rows[0].null95 == pytest.approx(np.percentile(own, 95), rel=1e-4)
+
+
+def test_a_mean_of_people_is_held_against_means_of_as_many_null_pairs() -> None:
+    # pairs of SD 1: the mean of n is normal with SD 1 / sqrt(n) in closed form
+    pairs, people = 400, 25
+    weights = null_weights(pairs, people)
+    means = weights @ np.random.default_rng(2).standard_normal((pairs, 300))
+    assert means.std() == pytest.approx(1 / np.sqrt(people), rel=0.03)
+    limit = np.percentile(np.abs(means), 95)
+    assert limit == pytest.approx(1.96 / np.sqrt(people), rel=0.05)
+    np.testing.assert_array_equal(null_weights(7, 1), np.eye(7))
 
 
 def test_one_person_alone_has_no_p_values() -> None:

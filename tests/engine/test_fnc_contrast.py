@@ -29,6 +29,7 @@ from napari_brainldm.engine.fnc_contrast import (
     contrasted,
     pairs_against,
 )
+from napari_brainldm.engine.fnc_edit import random
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import (
     Conditions,
@@ -145,6 +146,19 @@ def test_the_null_is_of_random_pairs_under_one_noise(renderer) -> None:
     np.testing.assert_allclose(percentile.data, 100 * by_hand, atol=1e-4)
     record = dict(made.compared.record.parameters)
     assert record["against"] == AGAINST["mean"]
+
+
+def test_random_people_are_within_their_null_and_none_is_lost(renderer) -> None:
+    """A group whose pairs are null pairs; one pair's limit would be far too wide."""
+    law = renderer.checkpoint.fnc_law()
+    group = [random(law, n) for n in range(8)]
+    pairs = pairs_against(renderer, ASKED, group, "random")
+    made = finish(contrasted(renderer, pairs, "random", 1, 8))
+    mean = np.abs(made.compared.mean.data[made.mask]).mean()
+    single = np.percentile(np.abs(made.null[:, made.mask]).mean(1), 95)
+    limit = judge(made).null95
+    assert limit is not None and limit < 0.7 * single
+    assert mean < 1.5 * limit
 
 
 # flags --------------------------------------------------------------------------------

@@ -106,7 +106,10 @@ def test_the_null_cohort_is_the_demos_without_an_illness():
     null, demo = (load_config(Path(f"gmldm_{name}.toml")) for name in ("null", "demo"))
     calm = replace(demo.cohort.connectivity, strength=0.0)
     assert null.cohort == replace(demo.cohort, connectivity=calm)
-    assert (null.gm_autoencoder, null.gmldm) == (demo.gm_autoencoder, demo.gmldm)
+    assert (null.gm_autoencoder.spec, null.gmldm) == (
+        demo.gm_autoencoder.spec,
+        demo.gmldm,
+    )
 
 
 def test_gm_ldm_has_the_papers_latent():
