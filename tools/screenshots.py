@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import napari
+import numpy as np
 from qtpy.QtWidgets import QApplication, QWidget
 from superqt import QCollapsible
 
@@ -201,6 +202,7 @@ def connect(theme: str, checkpoint: Path | None, folder: Path) -> None:
     rest(dock)
     dock.area.ensureWidgetVisible(panel.voxels)
     save(viewer, folder / "contrast.png")
+    panel.threshold.setValue(0.8)
     panel.clusters.click()
     rest(dock)
     save(viewer, folder / "clusters.png")
@@ -215,7 +217,9 @@ def connect(theme: str, checkpoint: Path | None, folder: Path) -> None:
     dock.saliency.method.setCurrentIndex(1)
     dock.saliency.begin.click()
     rest(dock)
-    dock.saliency.clicked.emit(1, 3)
+    size = np.abs(dock.saliency.blocks.heat.values)
+    block, region = np.unravel_index(np.argmax(size), size.shape)
+    dock.saliency.clicked.emit(int(block), int(region))
     dock.area.ensureWidgetVisible(dock.saliency.blocks)
     save(viewer, folder / "blocks.png")
     viewer.close()

@@ -21,7 +21,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from napari_brainldm.engine.request import EngineError
-from trainer.processes import on_processor, processes
+from trainer.processes import on_processor, processes, settled
 from trainer.state import load_state, save_state
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Training:
         processes(device)
         self.stage, self.config = stage, config
         self.accelerator = Accelerator(
-            mixed_precision=config.precision,
+            mixed_precision=settled(config.precision, device),
             cpu=on_processor(device),
             # a network may be asked several times a step; buffers must lie still
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],

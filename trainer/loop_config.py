@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from napari_brainldm.engine.request import EngineError
 
-PRECISIONS = ("no", "bf16")
+AUTO = "auto"
+PRECISIONS = (AUTO, "no", "bf16")
 _EVERY = ("save_every", "log_every", "picture_every")
 
 
@@ -25,7 +26,8 @@ class LoopConfig:
     ema
         Decay of the averaged weights that are saved; 0 saves the raw ones.
     precision
-        "no" or "bf16" (autocast).
+        "no" or "bf16" (autocast); "auto" for bf16 where a short probe finds it right
+        and faster. A processor without bf16 instructions takes ten times as long by it.
     save_every, log_every, picture_every
         Steps between states for resume, log lines, sample pictures.
     clip
@@ -41,7 +43,7 @@ class LoopConfig:
     learning_rate: float = 1e-4
     warmup: int = 50
     ema: float = 0.999
-    precision: str = "bf16"
+    precision: str = AUTO
     seed: int = 0
     save_every: int = 250
     log_every: int = 25

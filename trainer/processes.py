@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_brainldm.engine.device import best_device, check_device
+from napari_brainldm.engine.device import best_device, check_device, probe
+from trainer.loop_config import AUTO
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -34,6 +36,19 @@ def processes(device: str) -> PartialState:
     known: Any = PartialState
     found: PartialState = known(cpu=on_processor(device), timeout=PATIENCE)
     return found
+
+
+@cache
+def settled(precision: str, device: str) -> str:
+    """`precision` of LoopConfig, "auto" by what the first process measures; once."""
+    if precision != AUTO:
+        return precision
+    from accelerate.utils import broadcast_object_list
+
+    processes(device)
+    found = ["bf16" if probe(device or best_device()) == "bfloat16" else "no"]
+    broadcast_object_list(found)
+    return found[0]
 
 
 def first_alone(

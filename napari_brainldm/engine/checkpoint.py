@@ -20,6 +20,7 @@ from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.fnc_edit import FncLaw
 from napari_brainldm.engine.frozen import from_plain, to_plain
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.convolution import quicken
 from napari_brainldm.engine.request import Conditions, EngineError
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def _with_weights(spec: Buildable[N], weights: Mapping[str, Tensor]) -> N:
         network = spec.build()
     copies = {name: value.clone() for name, value in weights.items()}
     network.load_state_dict(copies, strict=True, assign=True)
+    quicken(network)
     return network.eval()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from napari_brainldm.engine.networks.convolution import quicken
 from napari_brainldm.engine.request import EngineError
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ def _probe_network() -> nn.Module:
             nn.Conv3d(32, 32, 3),
             nn.GroupNorm(8, 32),
         ]
-        return nn.Sequential(*layers).eval()
+        network = nn.Sequential(*layers).eval()
+    quicken(network)  # as the networks of checkpoints are
+    return network
 
 
 def _timed(compute: Compute, network: nn.Module, x: Tensor) -> tuple[Tensor, float]:

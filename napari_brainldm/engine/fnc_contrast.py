@@ -109,11 +109,9 @@ class Contrasted:
         if not len(self.null):
             return None
         size = np.abs(self.compared.mean.data)
-        share, count = np.zeros_like(size), 0
-        for one in self.null_means():
-            share += np.abs(one) < size
-            count += 1
-        return Volume(100 * share / np.float32(count), self.compared.first.affine)
+        below = [np.abs(one) < size for one in self.null_means()]
+        share = 100 * np.mean(below, axis=0, dtype=np.float32)
+        return Volume(share, self.compared.first.affine)
 
     def null_means(self) -> Iterator[Array]:
         """Mean differences (i, j, k) of as many null pairs as there are people."""

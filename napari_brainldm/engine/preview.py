@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
+from napari_brainldm.engine.networks.convolution import quicken
 from napari_brainldm.engine.networks.preview import folded, neighbourhoods, unfolded
 
 if TYPE_CHECKING:
@@ -101,4 +102,5 @@ def _shipped(checkpoint: Checkpoint) -> nn.Module:
     assert isinstance(card.autoencoder, AutoencoderSpec)
     network = card.preview.build(card.autoencoder)
     network.load_state_dict(checkpoint.part("preview"), strict=True)
+    quicken(network)
     return network.eval()

@@ -28,6 +28,9 @@ DOT = 5.0
 """Radius of the scan's point in pixels."""
 
 EDGE = 14
+LINE, SWATCH = 16, 4.0
+"""Height of a line of the key, radius of its dot, in pixels."""
+
 LEGEND = (
     "● the scan   ◆ the edit. Rings: training people, 1 and 2 SD of each group; axes "
     "in SD within groups."
@@ -65,8 +68,11 @@ class PlanePlot(QWidget):
                 painter.drawText(self.rect(), centre, self.excuse)
                 return
             self._fit(self.here, self.there)
-            for group, colour in zip(self.groups, GROUPS, strict=False):
+            for row, (group, colour) in enumerate(
+                zip(self.groups, GROUPS, strict=False)
+            ):
                 self._draw_group(painter, group, QColor(colour))
+                self._draw_key(painter, row, group.name, QColor(colour))
             self._draw_way(painter, self.here, self.there)
 
     def _fit(self, here: Place, there: Place) -> None:
@@ -100,10 +106,16 @@ class PlanePlot(QWidget):
             radii = (spread * radius * self._unit for radius in group.radii)
             painter.drawEllipse(QPointF(0, 0), *radii)
         painter.restore()
+
+    def _draw_key(self, painter: QPainter, row: int, name: str, colour: QColor) -> None:
+        """Name a group in the corner: at their centres names cover each other."""
+        line = QRectF(EDGE, EDGE / 2 + row * LINE, self.width() - 2 * EDGE, LINE)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(colour)
+        painter.drawEllipse(QPointF(line.left(), line.center().y()), SWATCH, SWATCH)
         painter.setPen(QColor(self.colours.text))
-        box = QRectF(0, 0, 60, 16)
-        box.moveCenter(self._at(group.centre))
-        painter.drawText(box, Qt.AlignmentFlag.AlignCenter, group.name)
+        line.setLeft(line.left() + 3 * SWATCH)
+        painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, name)
 
     def _draw_way(self, painter: QPainter, here: Place, there: Place) -> None:
         first, last = self._at(here.point), self._at(there.point)

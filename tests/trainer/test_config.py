@@ -154,7 +154,7 @@ def test_what_is_left_out_has_the_default(tmp_path):
         ("[ldm.loop]\nsteps = 0", "loop.steps is 0; at least 1"),
         ("[ldm.loop]\nbatch = 0", "loop.batch is 0; at least 1"),
         ("[ldm.loop]\nlog_every = 0", "loop.log_every is 0"),
-        ("[ldm.loop]\nprecision = 'fp8'", "known are no, bf16"),
+        ("[ldm.loop]\nprecision = 'fp8'", "known are auto, no, bf16"),
         ("[ldm.loop]\nema = 1.0", "0 <= ema < 1"),
     ],
 )

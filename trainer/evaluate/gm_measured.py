@@ -79,8 +79,7 @@ def guided(
             dict(zip((WHOLE, GRAY), unseen.likeness(number, picture), strict=True))
             for picture in maps_of(renderer, digest, range(first, first + seeds))
         ]
-        asked = Request(Conditions(fnc=digest), Seed(first), sampler=ONE_STEP)
-        expected = finish(renderer.render(asked)).data
+        (expected,) = expected_maps(renderer, vector[None], [first])
         yield means(drawn) | _of_expected(unseen, number, expected)
 
 
@@ -89,6 +88,16 @@ def maps_of(renderer: Renderer, digest: str, seeds: Sequence[int]) -> Iterator[A
     for seed in seeds:
         request = Request(Conditions(fnc=digest), Seed(seed))
         yield finish(renderer.render(request)).data
+
+
+def expected_maps(
+    renderer: Renderer, vectors: Vector, seeds: Sequence[int]
+) -> Iterator[Array]:
+    """Expected maps (i, j, k) under `vectors` (N, p), from pure noise in one step."""
+    for vector, seed in zip(vectors, seeds, strict=True):
+        digest = renderer.fnc.admit(Fnc(vector))
+        asked = Request(Conditions(fnc=digest), Seed(int(seed)), sampler=ONE_STEP)
+        yield finish(renderer.render(asked)).data
 
 
 def _of_expected(unseen: Unseen, number: int, picture: Array) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,12 @@ from trainer.data.bids import Dataset, is_simulated, read_dataset
 from trainer.data.cohort_files import write_json
 from trainer.evaluate import gm_measured as measured
 from trainer.evaluate import gm_told as told
+from trainer.evaluate.group_difference import (
+    agreement,
+    difference,
+    halves_alike,
+    two_groups,
+)
 from trainer.gm_runs import fnc_of, with_fnc
 from trainer.prepared import pictures_of, prepared
 
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.fnc import Vector
     from trainer.config import RunConfig
     from trainer.evaluate.gm_told import Figures
+
+GROUP = "group"
+"""Column of participants.tsv that says who is a patient."""
 
 SAMPLES = 40
 """People of the bundled table of connectivity."""
@@ -52,6 +61,15 @@ def held_out(
     found = _measured(checkpoint, unseen, vectors, seeds)
     yield told.guidance(found).markdown()
     figures = _figures(found)
+    names = _groups(dataset, unseen.subjects)
+    groups = two_groups(names)
+    if groups is None:
+        yield (
+            f"participants.tsv has no column {GROUP} with two groups of at least "
+            "two of these people, so no group difference is compared."
+        )
+    else:
+        figures |= _groups_alike(checkpoint, unseen, vectors, names, groups)
     yield from (f"{name:40s} {value:.4f}" for name, value in figures.items())
     return figures
 
@@ -92,6 +110,41 @@ def _measured(
     }
 
 
+def _groups(dataset: Dataset, subjects: Sequence[str]) -> list[str]:
+    """The group of each of `subjects`; empty where the table says none."""
+    known = {e.subject: dict(e.row).get(GROUP, "") for e in dataset.held_out}
+    return [known[subject] for subject in subjects]
+
+
+def _groups_alike(
+    checkpoint: Checkpoint,
+    unseen: measured.Unseen,
+    vectors: Vector,
+    names: Sequence[str],
+    groups: tuple[str, str],
+) -> dict[str, float]:
+    """How far groups differ in expected maps where their real maps differ.
+
+    The real difference of one half of the people against that of the other is the most
+    that can be asked for.
+    """
+    renderer = Renderer(checkpoint)
+    seeds = unseen.places.tolist()
+    made = np.stack(list(measured.expected_maps(renderer, vectors, seeds)))
+    real = difference(unseen.maps, names, groups)
+    found = agreement(difference(made, names, groups), real, unseen.mask)
+    ceiling = halves_alike(unseen.maps, names, groups, unseen.mask)
+    title = f"{groups[1]} less {groups[0]}, generated against real"
+    figures = {
+        f"{title}: r": found.r,
+        f"{title}: p, surrogates": found.p,
+        f"{title}: r of chance, 95 %": found.chance,
+    }
+    if ceiling is not None:
+        figures[f"{title}: r of real halves"] = ceiling
+    return figures
+
+
 def _figures(found: dict[str, Figures]) -> dict[str, float]:
     """What the card keeps."""
     short = {
@@ -126,7 +179,7 @@ def write_samples(config: RunConfig, path: Path) -> str:
     rows = {entries[n].subject: v for n, v in zip(places, vectors, strict=True)}
     some = [Fnc(vector, name) for name, vector in list(rows.items())[:SAMPLES]]
     write_whole(path, write_fnc(some).encode())
-    groups = {e.subject: dict(e.row).get("group", "") for e in entries}
+    groups = {e.subject: dict(e.row).get(GROUP, "") for e in entries}
     facts = {
         "Simulated": True,
         "Scale": "z",
