@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from napari_brainldm.engine.heap import keep_memory
 from napari_brainldm.engine.request import EngineError
 from trainer.config import RunConfig, load_config
 from trainer.evaluate.command import evaluate, evaluate_options
@@ -21,6 +22,7 @@ from trainer.runs import STAGES, last_checkpoint, train_stage, write
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it was done, 2 with a sentence when it could not be."""
     options = _parser().parse_args(arguments)
+    keep_memory()
     try:
         for line in options.run(options):
             print(line, flush=True)

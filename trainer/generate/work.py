@@ -23,6 +23,7 @@ from napari_brainldm.engine.batch import fitting_batch, sample
 from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
 from napari_brainldm.engine.device import choose
 from napari_brainldm.engine.export import record
+from napari_brainldm.engine.heap import keep_memory
 from napari_brainldm.engine.measure import measure
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import EngineError
@@ -79,6 +80,7 @@ class Workshop:
         if self._renderer is None or self._job != job:
             if choose(job.device, "float32").device == "cpu":
                 torch.set_num_threads(job.threads)
+                keep_memory()
             checkpoint = _loaded(job.checkpoint, job.sha256)
             renderer = Renderer(checkpoint, job.device, job.precision)
             _check_hardware(job, hardware(renderer.compute.device))
