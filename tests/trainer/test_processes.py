@@ -12,7 +12,8 @@ import pytest
 
 from tests.trainer.together import STEPS
 from tests.trainer.together import main as alone
-from trainer.processes import first_alone, only_first
+from trainer import processes
+from trainer.processes import first_alone, only_first, settled
 from trainer.state import load_state
 
 
@@ -119,3 +120,23 @@ def test_the_first_process_prepares_and_tells():
     with pytest.raises(StopIteration) as ended:
         next(steps)
     assert ended.value.value == 7
+
+
+@pytest.mark.parametrize(
+    ("measured", "found"), [("bfloat16", "bf16"), ("float32", "no")]
+)
+def test_the_precision_is_what_is_right_and_faster_here(
+    measured, found, monkeypatch
+) -> None:
+    asked = []
+
+    def probe(device):
+        asked.append(device)
+        return measured
+
+    monkeypatch.setattr(processes, "probe", probe)
+    settled.cache_clear()
+    assert settled("auto", "cpu") == settled("auto", "cpu") == found
+    assert asked == ["cpu"]  # once: all loops of a process must have the same
+    assert settled("bf16", "cpu") == "bf16" and settled("no", "cpu") == "no"
+    settled.cache_clear()
