@@ -73,9 +73,9 @@ def cluster_table(made: Contrasted, atlas: Atlas, threshold: float) -> ClusterTa
         return ClusterTable(title, HEADS, ())
     found = clusters_of(made.effect, made.beyond(threshold), atlas)
     title = (
-        f"{start}Both signs, |{effect}| ≥ {threshold:g}, at least {LEAST} voxels that "
-        f"share faces; {found.smaller} smaller ones are left out. The threshold is no "
-        "test."
+        f"{start}Both signs, {made.told_beyond(effect, threshold)}; at least {LEAST} "
+        f"voxels that share faces, {found.smaller} smaller ones are left out. The "
+        "threshold is no test."
     )
     unbiased = None
     if many:

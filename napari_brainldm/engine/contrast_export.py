@@ -141,7 +141,7 @@ class Reading:
     """
 
     atlas: Atlas
-    threshold: float = 1.0
+    threshold: float = 0.8
     tested: VoxelTested | None = None
 
 

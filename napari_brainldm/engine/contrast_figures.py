@@ -82,9 +82,11 @@ def glass_brain(made: Contrasted, threshold: float) -> Any:
     words = "All voxels of the mask."
     shown = change.data * made.mask
     if threshold > 0 and kept.any():
-        words, shown = f"Voxels with {_effect(made)} ≥ {threshold:g}.", shown * kept
+        words = f"Voxels with {made.told_beyond(_effect(made), threshold)}."
+        shown = shown * kept
     elif threshold > 0:
-        words = f"No voxel reaches {_effect(made)} ≥ {threshold:g}: all are shown."
+        told = made.told_beyond(_effect(made), threshold)
+        words = f"No voxel has {told}: all are shown."
     with _quiet():
         plot_glass_brain(
             _nifti(shown, change),
@@ -111,7 +113,7 @@ def slices(made: Contrasted, threshold: float) -> Any:
     full = threshold if threshold > 0 else float(size.max()) or 1.0
     share = np.clip(size / full, 0, 1)
     share[0, 0, 0] = 1  # nilearn gives full colour to the largest share, whatever it is
-    words = f"Full colour from {_effect(made)} ≥ {full:.2g}"
+    words = f"Full colour from |{_effect(made)}| ≥ {full:.2g}"
     with _quiet():
         display = plot_stat_map(
             _nifti(change.data * made.mask, change),
@@ -127,7 +129,7 @@ def slices(made: Contrasted, threshold: float) -> Any:
         if threshold > 0 and kept.any():
             outline = _nifti(kept.astype(np.float32), change)
             display.add_contours(outline, levels=[0.5], colors="k", linewidths=0.6)
-            words += ", outlined"
+            words += f", outlined where the difference is above {made.least:.2g} too"
     return _captioned(figure, made, f"{words}; weaker voxels fade.")
 
 
@@ -191,7 +193,7 @@ def _errors(
 
 
 def _effect(made: Contrasted) -> str:
-    return "|g|" if made.compared.people > 1 else "|mean / SD over seeds|"
+    return "g" if made.compared.people > 1 else "mean / SD over seeds"
 
 
 def _limit(made: Contrasted) -> float:

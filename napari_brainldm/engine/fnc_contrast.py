@@ -99,10 +99,28 @@ class Contrasted:
         away = mean.data - mean.data[mask].mean() if mask.any() else mean.data
         return Volume(np.where(mask, away, np.float32(0)), mean.affine)
 
+    @property
+    def least(self) -> float:
+        """How far the autoencoder alone is off in the mask, on average."""
+        return float(self.error[self.mask].mean()) if self.mask.any() else 0.0
+
     def beyond(self, threshold: float) -> NDArray[np.bool_]:
-        """Voxels (i, j, k) of the mask whose effect is at least `threshold`."""
+        """Voxels (i, j, k) of the mask whose effect is at least `threshold`.
+
+        An effect has no size: where everybody changes alike it is large, however small
+        the change. So the mean difference has to be above `least` too; a threshold of 0
+        takes the mask as it is.
+        """
         large = np.abs(self.effect.data) >= threshold
-        return np.asarray(large & self.mask & (np.abs(self.compared.mean.data) > FLOOR))
+        least = max(FLOOR, self.least if threshold > 0 else 0.0)
+        return np.asarray(large & self.mask & (np.abs(self.compared.mean.data) > least))
+
+    def told_beyond(self, effect: str, threshold: float) -> str:
+        """Which voxels `beyond` takes, in words; `effect` names the effect."""
+        return (
+            f"|{effect}| ≥ {threshold:g} and a difference above {self.least:.2g}, what "
+            "the autoencoder is off by on average"
+        )
 
     def percentile(self) -> Volume | None:
         """Share in % of the null below the absolute difference; None without one."""

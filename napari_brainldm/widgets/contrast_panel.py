@@ -34,8 +34,8 @@ TITLES = {
     "none": "No condition",
     "mean": "Mean of the training set",
 }
-EFFECT = 1.0
-"""Threshold of the outline, at first: an SD of the pairs."""
+EFFECT = 0.8
+"""Threshold of the outline, at first: what is called a large effect (Cohen 1988)."""
 
 
 class ContrastPanel(QWidget):

@@ -21,6 +21,7 @@ from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import Volume
 from napari_brainldm.engine.voxelwise import LEVEL, VoxelTested, voxel_test
 from napari_brainldm.widgets import overlays
+from napari_brainldm.widgets.contrast_panel import EFFECT
 from napari_brainldm.widgets.contrast_tables import REGIONS, ContrastTables
 from napari_brainldm.widgets.job import Step, Task, Tick
 
@@ -77,7 +78,7 @@ class Contrasts(QObject):
         self.tested: VoxelTested | None = None
         self.tables = ContrastTables(viewer, desk)
         self._layers: dict[str, Any] = {}
-        self._threshold = 1.0
+        self._threshold = EFFECT
         desk.opened.connect(self.forget)
 
     @property

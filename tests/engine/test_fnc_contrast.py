@@ -200,6 +200,23 @@ def test_less_than_the_decoder_errs_is_flagged_by_region() -> None:
     assert flagged(rows, atlas(GRID), made)  # again on flagged rows is fine
 
 
+def test_a_small_change_of_everybody_is_outlined_only_above_the_decoders_error() -> (
+    None
+):
+    rng = np.random.default_rng(0)
+    change = 0.01 + rng.normal(0, 0.001, (6, *SHAPE))  # everybody, everywhere, a little
+    change[:, 2:5, 2:5, 2:5] += 0.2
+    made = made_of(change, box(), error=0.05)
+    here = np.zeros(SHAPE, bool)
+    here[2:5, 2:5, 2:5] = True
+    assert (np.abs(made.effect.data[made.mask]) > 0.8).all()
+    np.testing.assert_array_equal(made.beyond(0.8), here & made.mask)
+    np.testing.assert_array_equal(made.beyond(0.0), made.mask)
+    table = cluster_table(made, atlas(GRID), 0.8)
+    assert [row.values[0] for row in table.rows] == [np.count_nonzero(here & made.mask)]
+    assert "above 0.05" in table.title
+
+
 # table and files ----------------------------------------------------------------------
 
 
