@@ -128,7 +128,7 @@ class Contrasted:
             return None
         size = np.abs(self.compared.mean.data)
         below = [np.abs(one) < size for one in self.null_means()]
-        share = 100 * np.mean(below, axis=0, dtype=np.float32)
+        share = np.asarray(100 * np.mean(below, axis=0), np.float32)
         return Volume(share, self.compared.first.affine)
 
     def null_means(self) -> Iterator[Array]:

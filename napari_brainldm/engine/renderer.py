@@ -164,21 +164,21 @@ class Renderer:
         if key not in self._stills:
             data = self.conformed(digest).volume.data
             latent = self._scaled(self._mean(data, compute))
-            code = Code(latent, semantic=self._meant(data, compute))
+            code = Code(latent, semantic=self._meant(data))
             self._stills[key] = code
         return self._stills[key]
 
-    def _meant(self, data: Array, compute: Compute) -> Tensor | None:
-        """The semantic code (1, E) of a picture (i, j, k); None without an encoder."""
+    @torch.no_grad()
+    def _meant(self, data: Array) -> Tensor | None:
+        """Semantic code (1, E) of a picture (i, j, k), in float32 as probes are fit."""
         if self.card.encoder is None:
             return None
         if self._meaning is None:
             network = self.checkpoint.semantic_encoder()
             self._meaning = network.to(self.compute.device)
-        x = torch.from_numpy(data)[None, None].to(compute.device)
-        with torch.no_grad(), compute.autocast():
-            code: Tensor = self._meaning(x)
-        return code.float()
+        x = torch.from_numpy(data)[None, None].to(self.compute.device)
+        code: Tensor = self._meaning(x)
+        return code
 
     def latent_of(self, picture: Array) -> Array:
         """The autoencoder's mean latent (C, i, j, k), unscaled, of one (i, j, k).
@@ -336,7 +336,7 @@ class Renderer:
         plain = replace(request, shift=())
         if plain not in self._owned:
             latent = yield from self._sample(plain, compute)
-            own = self._meant(self.decode(latent, compute).data, compute)
+            own = self._meant(self.decode(latent, compute).data)
             assert own is not None
             most = sigmas_of(request, self.card)[0]
             self._owned[plain] = retold(self.denoiser(), noise.to(own), most, own), own

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_brainldm.engine.networks.convolution import QuickConv3d, quicken
+from napari_brainldm.engine.networks.convolution import ONEDNN, QuickConv3d, quicken
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Request, Seed
 from tests.tiny import tiny_checkpoint
@@ -51,7 +51,7 @@ def test_results_are_torchs(settings: dict[str, Any], count: int, calls) -> None
     with torch.no_grad():
         exact = plain.double()(x.double()).float()
         torch.testing.assert_close(quick(x), exact, rtol=1e-5, atol=1e-5)
-    assert len(calls) == 1
+    assert len(calls) == int(ONEDNN)
 
 
 def test_whatever_oneDNN_is_not_for_goes_torchs_way(calls) -> None:
@@ -89,7 +89,7 @@ def test_weights_and_names_stay() -> None:
 def test_a_checkpoints_pictures_are_made_by_it(calls, monkeypatch) -> None:
     request = Request(origin=Seed(3))
     quick = finish(Renderer(tiny_checkpoint(), "cpu", "float32").render(request)).data
-    assert calls
+    assert bool(calls) == ONEDNN
     monkeypatch.setattr(QuickConv3d, "_plain", lambda *_: False)
     plain = finish(Renderer(tiny_checkpoint(), "cpu", "float32").render(request)).data
     np.testing.assert_allclose(quick, plain, atol=1e-4)

@@ -26,6 +26,7 @@ from napari_brainldm.engine.request import (
 )
 from napari_brainldm.engine.volume import Volume
 from tests import foreign
+from trainer.stages import directions
 
 STEPS = Sampler("ddim", 6)
 
@@ -77,6 +78,19 @@ def test_a_scan_is_encoded_once(
         shown(renderer, request)
     assert len(calls) == 1
     assert np.array_equal(calls[0], renderer.conformed(own.digest).volume.data)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_code_is_what_the_probes_were_fitted_to(
+    checkpoint: Checkpoint, precision: str
+) -> None:
+    """They read 12 years too few from a code that bfloat16 had rounded."""
+    renderer = Renderer(checkpoint, "cpu", precision)
+    own = scan(renderer, 0)
+    code = finish(renderer.encode(Scan(own), 0, renderer.compute)).semantic
+    picture = renderer.conformed(own).volume.data[None]
+    (fitted,) = directions.encode(checkpoint, picture)
+    np.testing.assert_allclose(code, fitted, rtol=1e-5, atol=1e-6)
 
 
 def test_the_way_between_two_scans_begins_and_ends_with_them(

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+_BACKEND: Any = torch.backends.mkldnn
+ONEDNN = platform.machine().lower() in ("x86_64", "amd64") and _BACKEND.is_available()
+"""Whether oneDNN is there, on processors that it was measured on."""
 
 
 class QuickConv3d(nn.Conv3d):
@@ -17,20 +24,21 @@ class QuickConv3d(nn.Conv3d):
         """As `nn.Conv3d`: (N, C, i, j, k)."""
         if not self._plain(input):
             return super().forward(input)
-        found: Tensor = torch.mkldnn_convolution(  # type: ignore[attr-defined]
+        padding: Any = self.padding
+        return torch.mkldnn_convolution(
             input,
             self.weight,
             self.bias,
-            self.padding,
+            padding,
             self.stride,
             self.dilation,
             self.groups,
         )
-        return found
 
     def _plain(self, input: Tensor) -> bool:
         return (
-            not torch.is_grad_enabled()
+            ONEDNN
+            and not torch.is_grad_enabled()
             and input.device.type == "cpu"
             and input.dtype == self.weight.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")
@@ -38,7 +46,6 @@ class QuickConv3d(nn.Conv3d):
             and self.padding_mode == "zeros"
             and not isinstance(self.padding, str)
             and max(self.kernel_size) > 1  # a plain product is as fast without
-            and torch.backends.mkldnn.is_available()
         )
 
 
