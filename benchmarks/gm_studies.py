@@ -7,7 +7,7 @@ structures, and nothing else in the connectivity has to do with gray matter.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_brainldm.engine.atlas import Atlas, Region, bundled
 from napari_brainldm.engine.compared import compare
-from napari_brainldm.engine.compared_regions import region_means_of, side_of
+from napari_brainldm.engine.compared_regions import SMALL, region_means_of, side_of
 from napari_brainldm.engine.contrast import Running
 from napari_brainldm.engine.inference import dz, sign_flip_test
 from napari_brainldm.engine.renderer import Renderer, finish
@@ -73,9 +73,14 @@ class Pool:
 
     @cached_property
     def gray(self) -> NDArray[np.bool_]:
-        """Regions (R,) that hold gray matter at all."""
+        """Regions (R,) that hold gray matter and are not flagged as small.
+
+        The atlas has specks: its "vessel" is two voxels within the putamen.
+        """
         means: Floats = region_means_of(self.atlas)(self.reference[None])[0]
-        return means >= GRAY_REGION
+        counts = np.bincount(self.atlas.labels.ravel().clip(min=0))
+        sizes = np.array([counts[r.index] for r in self.atlas.regions])
+        return (means >= GRAY_REGION) & (sizes >= SMALL)
 
     @cached_property
     def inside(self) -> NDArray[np.float32]:
@@ -172,6 +177,22 @@ def _drawn(values: Floats, people: int, rng: np.random.Generator) -> Floats:
 
 
 @dataclass(frozen=True)
+class Areas:
+    """Areas under the ROC curve of a study's maps, against the planted structures.
+
+    Attributes
+    ----------
+    effect, difference, loss
+        Of |dz|, of the mean difference's size, and of how far it is below 0: what is
+        planted is a loss.
+    """
+
+    effect: float
+    difference: float
+    loss: float
+
+
+@dataclass(frozen=True)
 class Found:
     """What one study of a planted effect found.
 
@@ -180,15 +201,13 @@ class Found:
     by_difference, by_effect
         Whether each planted region is among the first of its hemisphere, by the size
         of the mean difference and of dz.
-    auc, auc_by_difference
-        Of the maps of |dz| and of the mean difference's size against the voxels of the
-        planted structures.
+    areas
+        Of the voxels of gray matter.
     """
 
     by_difference: bool
     by_effect: bool
-    auc: float
-    auc_by_difference: float
+    areas: Areas
 
 
 def planted_studies(
@@ -206,32 +225,39 @@ def _study(pool: Pool, chosen: NDArray[np.intp]) -> Found:
     return Found(
         on_top(pool, np.abs(values.mean(0))),
         on_top(pool, np.abs(dz(values))),
-        *_areas(inside, pool.truth),
+        _areas(inside, pool.truth),
     )
 
 
-def unplanted_auc(
+def unplanted_areas(
     pool: Pool, studies: int, people: int, rng: np.random.Generator
-) -> tuple[float, float]:
-    """Mean AUCs of studies where the groups differ in nothing, as those of `Found`.
+) -> Areas:
+    """Mean areas of studies where the groups differ in nothing.
 
     As in `false_alarms`, which of a pair is the patient is drawn anew.
     """
     inside = pool.inside.astype(np.float64)
-    found = [_areas(_drawn(inside, people, rng), pool.truth) for _ in range(studies)]
-    by_effect, by_difference = np.mean(found, axis=0)
-    return float(by_effect), float(by_difference)
+    return mean_areas(
+        [_areas(_drawn(inside, people, rng), pool.truth) for _ in range(studies)]
+    )
 
 
-def _areas(inside: Floats, truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """Areas of |dz| and of the mean difference's size, of differences (N, V)."""
-    return area(np.abs(dz(inside)), truth), area(np.abs(inside.mean(0)), truth)
+def mean_areas(found: Sequence[Areas]) -> Areas:
+    """The mean of each."""
+    return Areas(*(float(n) for n in np.mean([astuple(one) for one in found], axis=0)))
+
+
+def _areas(inside: Floats, truth: NDArray[np.bool_]) -> Areas:
+    """Of differences (N, V)."""
+    mean = inside.mean(0)
+    scores = np.abs(dz(inside)), np.abs(mean), -mean
+    return Areas(*(area(score, truth) for score in scores))
 
 
 def on_top(pool: Pool, size: Floats) -> bool:
     """Whether, in both hemispheres, every planted region is among the first three.
 
-    Ranked are the regions that hold gray matter, by `size` (R,). A planted region that
+    Ranked are the regions of `Pool.gray`, by `size` (R,). A planted region that
     the grid or the ranking has lost is not on top.
     """
     regions = pool.atlas.regions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from benchmarks.gm_studies import (
     planted_labels,
     planted_studies,
     render_pool,
-    unplanted_auc,
+    unplanted_areas,
 )
 from napari_brainldm.engine.atlas import Atlas, Region
 from napari_brainldm.engine.fnc import Fnc, connections
@@ -59,13 +59,17 @@ def test_the_area_is_that_of_scikit_learn() -> None:
 def test_a_planted_effect_is_found_in_every_study() -> None:
     found = planted_studies(slabs(40, 2.0), 12, 10, np.random.default_rng(0))
     assert all(one.by_difference and one.by_effect for one in found)
-    assert min(one.auc for one in found) > 0.95
+    assert min(one.areas.effect for one in found) > 0.95
+    assert max(one.areas.loss for one in found) < 0.05  # it was no loss
+    lost = planted_studies(slabs(40, -2.0), 4, 10, np.random.default_rng(0))
+    assert min(one.areas.loss for one in lost) > 0.95
 
 
 def test_without_an_effect_the_map_is_at_chance_and_alarms_are_few() -> None:
     pool = slabs(60, 0.0)
     rng = np.random.default_rng(2)
-    assert unplanted_auc(pool, 60, 20, rng) == pytest.approx((0.5, 0.5), abs=0.02)
+    found = astuple(unplanted_areas(pool, 60, 20, rng))
+    assert found == pytest.approx((0.5, 0.5, 0.5), abs=0.02)
     # 200 tests at 0.05: two standard errors are 0.031
     assert false_alarms(pool, 200, 15, 200, rng) == pytest.approx(0.05, abs=0.031)
     # people of a pool with an effect whose signs are drawn anew have none either
@@ -83,6 +87,20 @@ def test_every_planted_region_must_be_on_top_on_both_sides() -> None:
     regions = tuple(r for r in pool.atlas.regions if r.index != 12)  # lost by the grid
     lost = replace(pool, atlas=replace(pool.atlas, regions=regions))
     assert not on_top(lost, np.delete(size, names.index(12)))
+
+
+def test_a_speck_of_the_atlas_takes_no_place() -> None:
+    plain = slabs(4, 0.0)
+    labels = plain.atlas.labels.copy()
+    labels[LABELS.index(12), 0, :2] = 30
+    held = (*plain.atlas.regions, Region(30, "Left-speck"))
+    regions = tuple(sorted(held, key=lambda region: region.index))
+    pool = replace(plain, atlas=replace(plain.atlas, labels=labels, regions=regions))
+    names = np.array([region.index for region in regions])
+    size = np.isin(names, PLANTED) + 2.0 * (names == 30)
+    assert on_top(pool, size)
+    labels[LABELS.index(17)] = 30  # 40 voxels more: a region like others
+    assert not on_top(replace(pool, atlas=replace(pool.atlas, labels=labels)), size)
 
 
 def test_new_people_are_of_the_population_and_of_no_cohort() -> None:
