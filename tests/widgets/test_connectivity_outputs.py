@@ -10,6 +10,7 @@ import pytest
 
 from napari_brainldm.engine import resources
 from napari_brainldm.engine.attention import Attended
+from napari_brainldm.engine.fnc_contrast import Contrasted
 from napari_brainldm.engine.fnc_sample import sample_fnc
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.widgets import samples
@@ -132,7 +133,15 @@ def test_matrices_are_made_without_a_viewer(bundle: Path) -> None:
 # -- clusters and figures ----------------------------------------------------------
 
 
-def test_clusters_follow_the_outline(qtbot: Any, compared: ConnectivityDock) -> None:
+def test_clusters_follow_the_outline(
+    qtbot: Any, compared: ConnectivityDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # nothing is above the error of an autoencoder that was never trained
+    compared.contrast.threshold.setValue(0.2)
+    compared.contrast.clusters.click()
+    assert_settled(qtbot, compared)
+    assert not compared.contrasts.tables.panels[CLUSTERS].model.table.rows
+    monkeypatch.setattr(Contrasted, "least", 0.0)
     compared.contrast.threshold.setValue(0.3)
     compared.contrast.clusters.click()
     assert_settled(qtbot, compared)
