@@ -92,7 +92,7 @@ def judge(made: Contrasted) -> Judged:
     inside = mean[mask].astype(np.float64)
     size = np.abs(inside)
     halves, floor = made.compared.halves, made.compared.floor
-    null = [np.abs(one[mask]).mean() for one in made.null_means()]
+    null = made.null_sizes
     found = Judged(
         float(inside.mean()),
         float(inside.std()),
@@ -101,7 +101,7 @@ def judge(made: Contrasted) -> Judged:
         None if halves is None else correlation(halves[0][mask], halves[1][mask]),
         _ratio(size, None if floor is None else floor[mask]),
         float((size > made.error[mask]).mean()),
-        float(np.percentile(null, 95)) if null else None,
+        float(np.percentile(null, 95)) if len(null) else None,
     )
     return replace(found, flags=_flags(found, size, made.error[mask]))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,10 +127,24 @@ class Contrasted:
         """Share in % of the null below the absolute difference; None without one."""
         if not len(self.null):
             return None
+        return Volume(100 * self._by_chance[0], self.compared.first.affine)
+
+    @property
+    def null_sizes(self) -> NDArray[np.float32]:
+        """Mean size (K,), within the mask, of every mean of `null_means`."""
+        return self._by_chance[1]
+
+    @cached_property
+    def _by_chance(self) -> tuple[Array, NDArray[np.float32]]:
+        """Share of the null's means below the difference, and their sizes: one walk."""
         size = np.abs(self.compared.mean.data)
-        below = [np.abs(one) < size for one in self.null_means()]
-        share = np.asarray(100 * np.mean(below, axis=0), np.float32)
-        return Volume(share, self.compared.first.affine)
+        where = self.mask if self.mask.any() else np.ones_like(self.mask)
+        below, sizes = np.zeros_like(size), []
+        for one in self.null_means():
+            below += np.abs(one) < size
+            sizes.append(np.abs(one[where]).mean())
+        below /= max(len(sizes), 1)
+        return below, np.array(sizes, np.float32)
 
     def null_means(self) -> Iterator[Array]:
         """Mean differences (i, j, k) of as many null pairs as there are people."""

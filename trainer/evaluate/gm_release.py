@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
+from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.fnc import Fnc
 from napari_brainldm.engine.fnc_file import write_fnc
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError
-from trainer.data.bids import Dataset, is_simulated, read_dataset
+from trainer.data.bids import Dataset, Entry, is_simulated, read_dataset
 from trainer.data.cohort_files import write_json
 from trainer.evaluate import gm_measured as measured
 from trainer.evaluate import gm_told as told
@@ -58,10 +58,12 @@ def held_out(
     dataset = read_dataset(config.data)
     yield from prepared(config, dataset, 2)
     unseen, vectors = _unseen(config, dataset, n)
-    found = _measured(checkpoint, unseen, vectors, seeds)
+    renderer = Renderer(checkpoint)
+    found = _measured(renderer, unseen, vectors, seeds)
     yield told.guidance(found).markdown()
     figures = _figures(found)
-    names = _groups(dataset, unseen.subjects)
+    known = _groups(dataset.held_out)
+    names = [known[subject] for subject in unseen.subjects]
     groups = two_groups(names)
     if groups is None:
         yield (
@@ -69,7 +71,7 @@ def held_out(
             "two of these people, so no group difference is compared."
         )
     else:
-        figures |= _groups_alike(checkpoint, unseen, vectors, names, groups)
+        figures |= _groups_alike(renderer, unseen, vectors, names, groups)
     yield from (f"{name:40s} {value:.4f}" for name, value in figures.items())
     return figures
 
@@ -92,9 +94,8 @@ def _unseen(
 
 
 def _measured(
-    checkpoint: Checkpoint, unseen: measured.Unseen, vectors: Vector, seeds: int
+    renderer: Renderer, unseen: measured.Unseen, vectors: Vector, seeds: int
 ) -> dict[str, Figures]:
-    renderer = Renderer(checkpoint)
     others = measured.shuffled(vectors, unseen.subjects)
     rows = {
         told.OURS: measured.guided(renderer, vectors, unseen, seeds),
@@ -110,14 +111,13 @@ def _measured(
     }
 
 
-def _groups(dataset: Dataset, subjects: Sequence[str]) -> list[str]:
-    """The group of each of `subjects`; empty where the table says none."""
-    known = {e.subject: dict(e.row).get(GROUP, "") for e in dataset.held_out}
-    return [known[subject] for subject in subjects]
+def _groups(entries: Sequence[Entry]) -> dict[str, str]:
+    """The group of each subject; empty where the table says none."""
+    return {entry.subject: dict(entry.row).get(GROUP, "") for entry in entries}
 
 
 def _groups_alike(
-    checkpoint: Checkpoint,
+    renderer: Renderer,
     unseen: measured.Unseen,
     vectors: Vector,
     names: Sequence[str],
@@ -128,7 +128,6 @@ def _groups_alike(
     The real difference of one half of the people against that of the other is the most
     that can be asked for.
     """
-    renderer = Renderer(checkpoint)
     seeds = unseen.places.tolist()
     made = np.stack(list(measured.expected_maps(renderer, vectors, seeds)))
     real = difference(unseen.maps, names, groups)
@@ -179,7 +178,7 @@ def write_samples(config: RunConfig, path: Path) -> str:
     rows = {entries[n].subject: v for n, v in zip(places, vectors, strict=True)}
     some = [Fnc(vector, name) for name, vector in list(rows.items())[:SAMPLES]]
     write_whole(path, write_fnc(some).encode())
-    groups = {e.subject: dict(e.row).get(GROUP, "") for e in entries}
+    groups = _groups(entries)
     facts = {
         "Simulated": True,
         "Scale": "z",
