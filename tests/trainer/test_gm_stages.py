@@ -88,10 +88,22 @@ def test_the_loss_is_alpha_kl_and_the_rest_squared_error() -> None:
     items = [Item(0, 4), Item(1, 6)]
     losses, _ = stage._loss(network, items, None, 0)
     x = torch.stack([stage._map(0, 4), stage._map(1, 6)])
-    rebuilt, mean, sigma = seeded_forward(network, x, [4, 6])
+    latent = SPEC.latent_shape((10, 10, 10))
+    rebuilt, mean, sigma = seeded_forward(network, x, latent, [4, 6])
     mse, kl = (rebuilt - x).square().mean(), kl_divergence(mean, sigma)
     torch.testing.assert_close(losses["mse"], 0.75 * mse)
     torch.testing.assert_close(losses["kl"], 0.25 * kl)
+
+
+@pytest.mark.parametrize("spec", [SPEC, toys.SPEC])
+def test_a_sample_gets_the_same_noise_in_any_batch(spec) -> None:
+    network, latent = spec.build(), spec.latent_shape((10, 10, 10))
+    x = torch.rand(3, 1, 10, 10, 10)
+    whole = seeded_forward(network, x, latent, [4, 6, 9])[0]
+    part = seeded_forward(network, x[1:2], latent, [6])[0]
+    other = seeded_forward(network, x[1:2], latent, [7])[0]
+    torch.testing.assert_close(whole[1:2], part)
+    assert not torch.allclose(part, other)
 
 
 def test_fine_tuning_keeps_the_core_and_fits_another_shape() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +98,9 @@ class AutoencoderStage:
     ) -> tuple[Losses, tuple[Tensor, Tensor]]:
         config = self.config
         x = self._batch(items, next(network.parameters()).device)
-        rebuilt, mean, sigma = seeded_forward(network, x, [item.seed for item in items])
+        latent = config.spec.latent_shape(self.card.grid.shape)
+        seeds = [item.seed for item in items]
+        rebuilt, mean, sigma = seeded_forward(network, x, latent, seeds)
         losses = {"l1": functional.l1_loss(rebuilt, x)}
         losses["kl"] = config.kl * kl_divergence(mean, sigma)
         if self.features is not None and step >= config.perceptual_start:
@@ -171,26 +173,27 @@ def _check_grid(shape: tuple[int, int, int], factor: int) -> None:
 
 
 def seeded_forward(
-    network: nn.Module, x: Tensor, seeds: list[int]
+    network: nn.Module, x: Tensor, latent: Sequence[int], seeds: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Reconstruction, mean and SD of the posterior, with noise seeded per sample.
 
-    One sample at a time: the network draws its own noise, and a sample must get the
-    same in any batch, part of a batch and process.
+    A sample gets the same noise in any batch, part of a batch, process and device.
+
+    Parameters
+    ----------
+    x
+        Pictures (B, 1, i, j, k).
+    latent
+        (C, a, b, c): shape of a picture's latent.
+    seeds
+        One per picture.
     """
-    found = [_forward_one(network, *one) for one in zip(x[:, None], seeds, strict=True)]
-    rebuilt, mean, sigma = (
-        torch.cat(part).float() for part in zip(*found, strict=True)
-    )
-    return rebuilt, mean, sigma
-
-
-def _forward_one(
-    network: nn.Module, x: Tensor, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        rebuilt, mean, sigma = network(x)
+    draws = [
+        torch.randn(*latent, generator=torch.Generator().manual_seed(seed))
+        for seed in seeds
+    ]
+    found = network(x, torch.stack(draws).to(x.device))
+    rebuilt, mean, sigma = (part.float() for part in found)
     return rebuilt, mean, sigma
 
 

@@ -76,7 +76,9 @@ class GmAutoencoderStage:
         device = next(network.parameters()).device
         maps = [self._map(item.index, item.seed) for item in items]
         x = torch.stack(maps).to(device)
-        rebuilt, mean, sigma = seeded_forward(network, x, [i.seed for i in items])
+        latent = self.spec.latent_shape(self.card.grid.shape)
+        seeds = [item.seed for item in items]
+        rebuilt, mean, sigma = seeded_forward(network, x, latent, seeds)
         alpha = self.config.alpha
         error = functional.mse_loss(rebuilt, x)
         losses = {"mse": (1 - alpha) * error, "kl": alpha * kl_divergence(mean, sigma)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from monai.networks.nets.autoencoderkl import AutoencoderKL
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class AutoencoderSpec:
         i, j, k = (n // self.factor for n in shape)
         return (self.latent_channels, i, j, k)
 
-    def build(self) -> AutoencoderKL:
+    def build(self) -> SampledAutoencoder:
         """The network with fresh weights; pictures (B, 1, i, j, k) in [0, 1]."""
-        return AutoencoderKL(
+        return SampledAutoencoder(
             spatial_dims=3,
             in_channels=1,
             out_channels=1,
@@ -52,3 +54,27 @@ class AutoencoderSpec:
             with_encoder_nonlocal_attn=False,
             with_decoder_nonlocal_attn=False,
         )
+
+
+class SampledAutoencoder(AutoencoderKL):
+    """MONAI's network, which may be told the noise of a draw of its latents."""
+
+    def forward(
+        self, x: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures rebuilt from a draw of their latents, and mean and SD of these.
+
+        Parameters
+        ----------
+        x
+            Pictures (B, 1, i, j, k).
+        noise
+            Standard normal numbers of the latents' shape; None draws them.
+        """
+        mean, sd = self.encode(x)
+        return self.decode(drawn(mean, sd, noise)), mean, sd
+
+
+def drawn(mean: Tensor, sd: Tensor, noise: Tensor | None) -> Tensor:
+    """A draw of latents (B, C, a, b, c) by noise of that shape; None draws that too."""
+    return mean + sd * (torch.randn_like(sd) if noise is None else noise)

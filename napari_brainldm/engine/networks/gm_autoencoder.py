@@ -13,6 +13,8 @@ import torch
 from monai.networks.nets.autoencoderkl import AutoencoderKL
 from torch import Tensor, nn
 
+from napari_brainldm.engine.networks.autoencoder import drawn
+
 Shape = tuple[int, int, int]
 
 
@@ -90,10 +92,15 @@ class GrayMatterAutoencoder(nn.Module):
         found: Tensor = self.last(self.core.decode(z))
         return found
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps rebuilt from a draw of their latents, and mean and SD of these."""
+    def forward(
+        self, x: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps rebuilt from a draw of their latents, and mean and SD of these.
+
+        `noise` is standard normal numbers of the latents' shape; None draws them.
+        """
         mean, sd = self.encode(x)
-        return self.decode(mean + sd * torch.randn_like(sd)), mean, sd
+        return self.decode(drawn(mean, sd, noise)), mean, sd
 
 
 class Interpolation(nn.Module):
