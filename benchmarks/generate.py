@@ -3,7 +3,8 @@
     python -m benchmarks.generate [--quick] [--json] [--seed S] [--only PART]
         [--device D] [--price P]
 
-Three parts. *speed*: two workers against one, the bundled model, same threads. *kills*:
+Three parts. *speed*: two workers against one, the bundled model, same threads, in turn;
+the median of the pairs, for a machine's speed may drift. *kills*:
 500 pictures of a tiny model on two workers, of which 10 are killed at random, and the
 whole run twice; the dataset must be that of an undisturbed run, byte for byte. *plan*:
 what 100,000 pictures at 160 x 224 x 160 take, from times measured here, and whether a
@@ -20,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.generate_kills import kills
@@ -50,17 +52,18 @@ LIMITS_OF = {
 
 @dataclass(frozen=True)
 class Size:
-    """Pictures timed, pictures of the killed run, its kills, steps at paper size."""
+    """Pictures timed and how often, those of the killed run, its kills, paper steps."""
 
     timed: int
+    rounds: int
     killed: int
     worker_kills: int
     run_kills: int
     steps: int
 
 
-FULL = Size(timed=24, killed=500, worker_kills=10, run_kills=2, steps=4)
-QUICK = Size(timed=4, killed=24, worker_kills=1, run_kills=1, steps=1)
+FULL = Size(timed=24, rounds=3, killed=500, worker_kills=10, run_kills=2, steps=4)
+QUICK = Size(timed=4, rounds=1, killed=24, worker_kills=1, run_kills=1, steps=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for part in wanted:
             figures[f"load_before_{part}"] = os.getloadavg()[0]
             if part == "speed":
-                figures |= speed(size.timed)
+                figures |= speed(size.timed, size.rounds)
             elif part == "kills":
                 counts = size.killed, size.worker_kills, size.run_kills
                 figures |= kills(counts, chosen.seed)
@@ -92,13 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return finish(chosen, limits, run)
 
 
-def speed(count: int) -> dict[str, float]:
+def speed(count: int, rounds: int) -> dict[str, Any]:
     """Pictures a second with one worker and with two, once both are warm."""
-    rates = {workers: _rate(workers, count) for workers in (1, 2)}
+    pairs = [(_rate(1, count), _rate(2, count)) for _ in range(rounds)]
+    ratios = [two / one for one, two in pairs]
     return {
-        "pictures_per_second_one": rates[1],
-        "pictures_per_second_two": rates[2],
-        "speedup_two_workers": rates[2] / rates[1],
+        "pictures_per_second_one": median(one for one, _ in pairs),
+        "pictures_per_second_two": median(two for _, two in pairs),
+        "speedups": ratios,
+        "speedup_two_workers": median(ratios),
     }
 
 

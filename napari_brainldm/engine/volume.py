@@ -47,6 +47,14 @@ class Grid:
         near = np.allclose(self.matrix, other.matrix, atol=SAME_MM)
         return self.shape == other.shape and bool(near)
 
+    def shares_voxels(self, other: Grid) -> bool:
+        """Whether one is the other, cut or padded: no value has to be interpolated."""
+        step = self.matrix[:3, :3]
+        away = np.linalg.solve(step, (other.matrix - self.matrix)[:3, 3])
+        turned = (other.matrix[:3, :3] - step) * max(other.shape)
+        near = step @ (away - away.round())
+        return bool(max(np.abs(turned).max(), np.abs(near).max()) < SAME_MM)
+
     @property
     def matrix(self) -> Affine:
         """The affine as an array (4, 4)."""

@@ -31,6 +31,7 @@ def written(tmp_path, text: str) -> Path:
 
 CONFIGS = [
     "demo.toml",
+    "pinaya_table.toml",
     "ldae2025.toml",
     "ldae_demo.toml",
     "ldae_voxel.toml",

@@ -15,7 +15,7 @@ from napari_brainldm.engine.card import Intensity
 from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.scan_file import save_volume
-from napari_brainldm.engine.volume import Volume, mni_grid
+from napari_brainldm.engine.volume import Grid, Volume, mni_grid
 from tests.tiny import tiny_checkpoint
 from trainer.data import pictures as module
 from trainer.data.bids import Entry
@@ -50,6 +50,29 @@ def test_a_scan_on_the_grid_is_only_scaled(entries, monkeypatch):
     unit = np.percentile(raw[raw > 0], 99.5)
     np.testing.assert_allclose(found, np.clip(raw / unit, 0, 1), atol=1e-6)
     assert found.dtype == np.float32
+
+
+def test_a_larger_box_of_the_same_voxels_is_padded(entries, monkeypatch):
+    plain = on_grid(entries[0].path, GRID, CONVENTION)
+    monkeypatch.setattr(placing, "conform", None)  # calling it would raise
+    moved = GRID.matrix
+    moved[:3, 3] = (moved @ [-2, 0, 3, 1])[:3]  # two more before i, three fewer of k
+    i, j, k = GRID.shape
+    found = on_grid(entries[0].path, Grid.of((i + 2, j, k - 3), moved), CONVENTION)
+    assert found.shape == (i + 2, j, k - 3)
+    assert not found[:2].any()
+    # the unit is a percentile of what is within the box
+    inside = plain[:, :, 3:] > 0
+    ratio = found[2:][inside] / plain[:, :, 3:][inside]
+    unclipped = found[2:][inside] < 1
+    assert np.ptp(ratio[unclipped]) < 1e-3
+
+
+def test_half_a_voxel_away_is_no_padding():
+    moved = GRID.matrix
+    moved[:3, 3] += moved[:3, 0] / 2
+    assert not GRID.shares_voxels(Grid.of(GRID.shape, moved))
+    assert GRID.shares_voxels(GRID)
 
 
 def test_any_other_scan_is_conformed(entries, monkeypatch):

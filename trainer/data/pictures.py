@@ -82,18 +82,21 @@ def on_grid(
     """One scan as the model sees it: (i, j, k) in [0, 1], or a gray-matter map.
 
     A scan that already lies on `grid` (a simulated cohort, a prepared dataset) is only
-    scaled in intensity; any other is conformed, its brain found by `segmenter` or, if
-    None, by the bundled one.
+    scaled in intensity, and padded or cut where `grid` is a larger or smaller box of
+    its voxels; any other is conformed, its brain found by `segmenter` or, if None, by
+    the bundled one.
     """
     from napari_brainldm.engine.conform import conform, normalise
+    from napari_brainldm.engine.resample import resample
     from napari_brainldm.engine.scan_file import load_volume
 
     scan = load_volume(path)
     if intensity.scaling == "probability":
         return _map_on_grid(scan, grid)
-    if scan.grid.is_at(grid):
-        _check_content(path, scan)
-        return normalise(scan.data, scan.data > 0, high=intensity.percentile)[0]
+    if scan.grid.shares_voxels(grid):
+        data = scan.data if scan.grid.is_at(grid) else resample(scan, grid, order=0)
+        _check_content(path, data)
+        return normalise(data, data > 0, high=intensity.percentile)[0]
     return conform(
         scan,
         grid,
@@ -122,8 +125,8 @@ def _brain_finder(path: Path | None) -> Segmenter | None:
     return None if path is None else brain_finder(path, "cpu")
 
 
-def _check_content(path: Path, scan: Volume) -> None:
-    if not (scan.data > 0).any():
+def _check_content(path: Path, data: Array) -> None:
+    if not (data > 0).any():
         raise EngineError(
             f"{path.name} holds nothing brighter than 0. Give a scan with a brain."
         )
