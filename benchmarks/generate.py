@@ -1,7 +1,7 @@
 """Ask whether many pictures are made fast, and whole after every kill.
 
     python -m benchmarks.generate [--quick] [--json] [--seed S] [--only PART]
-        [--device D] [--price P]
+        [--device D] [--price P] [--assume TIMES]
 
 Three parts. *speed*: two workers against one, the bundled model, same threads, in turn;
 the median of the pairs, for a machine's speed may drift. *kills*:
@@ -74,6 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--price", type=float, default=2.5, help="of a graphics card, per hour"
     )
+    parser.add_argument(
+        "--assume",
+        default="",
+        help='times of hardware that is not here, as "compute=0.24 write=1 start=60 '
+        'task=0.005 threads=8 batch=16 check=0.01 collect=0.0003 megabytes=10.4"',
+    )
     chosen = parser.parse_args(arguments)
     size = QUICK if chosen.quick else FULL
     wanted = (chosen.only,) if chosen.only else PARTS
@@ -89,7 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 counts = size.killed, size.worker_kills, size.run_kills
                 figures |= kills(counts, chosen.seed)
             else:
-                figures |= plan(chosen.device, size.steps, chosen.price, chosen.seed)
+                figures |= plan(
+                    chosen.device,
+                    size.steps,
+                    chosen.price,
+                    chosen.seed,
+                    chosen.assume,
+                )
         return figures
 
     return finish(chosen, limits, run)

@@ -52,7 +52,7 @@ def provenance(
 ) -> Provenance:
     """Where weights trained on `dataset` by `stages` come from."""
     description = Path(config.data.dataset) / "dataset_description.json"
-    name = config.data.dataset
+    name = Path(config.data.dataset).name  # a path may tell of people and machines
     if description.is_file():
         name = json.loads(description.read_text()).get("Name", name)
     subjects = len({e.subject for e in dataset.train})

@@ -28,8 +28,8 @@ class CopyTest:
     training, held_out
         Scans they were compared with.
     copies_found, false_alarms
-        Shares of planted copies, and of people the model never saw, that were taken
-        for copies.
+        Shares of planted copies (of the change that hid them best), and of people the
+        model never saw, that were taken for copies.
     """
 
     verdict: str

@@ -119,6 +119,9 @@ def _group(categories: tuple[str, ...], numbers: NDArray[np.float64]) -> Group:
     """`numbers` (people, n) of one group."""
     steps = max(1, min(MOST, len(numbers) // LEAST))
     levels = np.quantile(numbers, np.linspace(0, 1, steps + 1), axis=0).T
+    # the least and the greatest value would be those of a person: means of a few
+    ranked = np.sort(numbers, axis=0)
+    levels[:, 0], levels[:, -1] = ranked[:LEAST].mean(0), ranked[-LEAST:].mean(0)
     return Group(
         categories,
         len(numbers),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from napari_brainldm import cli
@@ -267,6 +268,16 @@ def test_the_verdict_goes_into_the_card_and_info_shows_it(tmp_path, monkeypatch)
     assert "7 of 100 pictures taken for copies of 680 training scans" in told
     assert "98 % of planted copies at 1 % false alarms" in told
     assert "not tested" in "\n".join(card_lines(load_checkpoint(source)))
+    for name, weight in load_checkpoint(source).tensors.items():
+        assert torch.equal(found.tensors[name], weight), name  # those that were tested
+    assert target.stat().st_size == pytest.approx(source.stat().st_size, rel=0.1)
+    again = tmp_path / "c.safetensors"
+    half = save_checkpoint(found, tmp_path / "half.safetensors", torch.float16)
+    assert half
+    list(evaluate(None, "memorisation", Wish(tmp_path / "half.safetensors", 5, again)))
+    assert again.stat().st_size < 0.7 * source.stat().st_size
+    told = list(evaluate(None, "memorisation", Wish(source, 5)))
+    assert "does not say so yet" in told[-1]
 
 
 def test_many_pictures_of_a_model_that_copies_are_refused():

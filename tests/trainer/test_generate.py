@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from napari_brainldm.engine.batch import fitting_batch, largest_batch, sample
 from napari_brainldm.engine.checkpoint import file_sha256, save_checkpoint
@@ -192,16 +194,46 @@ def test_a_changed_file_is_found(wish, tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(EngineError, match=r"1 of 6 .* the first is that of sub-000002"):
+    with pytest.raises(EngineError, match=r"1 of 6 .* not what was written: sub-00000"):
         list(check(again, known, plan()))
-    with pytest.raises(EngineError, match="Delete the folder of each"):
+    with pytest.raises(EngineError, match="Delete their folders"):
         run(wish, tmp_path)
+
+
+def test_a_finished_run_is_that_of_the_plan_and_no_more(wish, tmp_path):
+    """Another picture's sidecar in a place, one picture missing, one too many."""
+    run(wish, tmp_path)
+    known = replace(MODEL, sha256=file_sha256(wish.checkpoint))
+    again = replace(wish, out=tmp_path)
+    told = json.loads(sidecar(tmp_path, "sub-000001").read_text())
+    path = sidecar(tmp_path, "sub-000003")
+    kept = path.read_text()
+    path.write_text(json.dumps(json.loads(kept) | {"Asked": told["Asked"]}))
+    sidecar(tmp_path, "sub-000004").with_suffix(".nii.gz").unlink()
+    with pytest.raises(EngineError, match=r"2 of 6 .*: sub-000003, sub-000004\."):
+        list(check(again, known, plan()))
+    path.write_text(kept)
+    shutil.rmtree(tmp_path / "sub-000004")
+    run(wish, tmp_path)
+    shutil.copytree(tmp_path / "sub-000001", tmp_path / "sub-000099")
+    with pytest.raises(EngineError, match=r"what the plan has not: sub-000099\."):
+        list(check(again, known, plan()))
+
+
+def test_a_running_scheduler_is_used(wish, whole, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=""
+    ) as cluster:
+        run(replace(wish, scheduler=cluster.scheduler_address), tmp_path)
+    assert content(tmp_path) == content(whole)
 
 
 def test_another_machine_is_refused(wish, tmp_path):
     run(wish, tmp_path)
     path = tmp_path / RUN_FILE
     told = json.loads(path.read_text())
+    assert f"torch {torch.__version__}" in told["hardware"]
     path.write_text(json.dumps(told | {"hardware": "abacus"}))
     sidecar(tmp_path, "sub-000001").unlink()
     with pytest.raises(EngineError, match="begun on abacus"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from benchmarks import generate_plan
-from benchmarks.generate_plan import Times, modelled, simulated
+from benchmarks.generate_plan import Times, assume, modelled, plan, simulated
 
 
 @pytest.fixture
@@ -37,6 +38,25 @@ def test_no_number_of_cards_outruns_the_scheduler():
     times = Times(0, (1.0,), (0.1,), 0.05, 2)
     assert modelled(times, 1000, 64) == pytest.approx(50)
     assert simulated(times, 1000, 64, 0)[0] == pytest.approx(50, rel=0.05)
+
+
+@pytest.mark.usefixtures("immortal")
+def test_checking_and_collecting_come_after():
+    """Every worker's threads read files again; one process reads all sidecars."""
+    quick = Times(10, (1.0,), (0.5,), 0.0, 2)
+    whole = replace(quick, check=0.2, collect=0.01)
+    for seconds in (modelled, lambda *a: simulated(*a, 0)[0]):
+        extra = seconds(whole, 1000, 4) - seconds(quick, 1000, 4)
+        assert extra == pytest.approx(1000 * 0.2 / 8 + 1000 * 0.01)
+
+
+def test_times_may_be_assumed():
+    told = "compute=0.24 write=1 start=60 task=0.005 threads=8 batch=16 megabytes=10"
+    times, size, where = assume(told)
+    assert times == Times(60.0, (0.24,), (1.0,), 0.005, 8, 16)
+    assert (size, told in where) == (1e7, True)
+    found = plan("", 1, 2.5, 0, told)
+    assert found["hours_1"] == pytest.approx((60 + 1e5 * 0.24) / 3600, rel=0.01)
 
 
 def test_kills_cost_what_was_in_hand(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,29 @@ def test_two_folders_make_a_report(tmp_path, without_segmenter, capsys):
     assert (out / "pictures.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("in_mni", [True, False])
+def test_the_segmenters_features_are_for_pictures_in_mni_space(
+    tmp_path, monkeypatch, in_mni
+):
+    def sets(grid, _, __):
+        return [replace(projected(grid), name=n) for n in ("projection", "segmenter")]
+
+    monkeypatch.setattr(pictures, "feature_sets", sets)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    if in_mni:
+        affine[:3, 3] = [-94, -112, -89]  # of the middle: about the brain's
+    for name, count, first in (("real", 12, 0), ("made", 6, 100)):
+        (tmp_path / name).mkdir()
+        for n in range(count):
+            save_volume(Volume(ball(first + n), affine), tmp_path / name / f"{n}.nii")
+    folders = Folders(tmp_path / "real", tmp_path / "made", tmp_path / "out")
+    lines = list(compare_folders(folders))
+    found = json.loads((tmp_path / "out" / "pictures.json").read_text())
+    assert ("near-segmenter" in found["tables"]) == in_mni
+    assert any("from that of a brain in MNI space" in line for line in lines) != in_mni
+    assert "N = 6" in found["notes"]["near-projection"]
+
+
 def test_more_of_the_same_is_as_near_as_the_floor_and_spoilt_ones_are_not():
     """Features of one law: the same figure as the floor; shifted ones lie further."""
     rng = np.random.default_rng(0)
@@ -128,9 +152,13 @@ def test_of_a_bids_dataset_the_scans_are_taken_and_derivatives_are_not(tmp_path)
         "sub-0_T1w.nii.gz",
         "sub-1_T1w.nii.gz",
     ]
-    assert len(Folder(tmp_path, 1)) == 1
-    plain = folder(tmp_path / "plain", 2, name="{}.nii")
-    assert len(Folder(plain, 1000)) == 2
+    assert Folder(tmp_path, 1).told() == "1 of 2"
+    assert found.told() == "2"
+    plain = folder(tmp_path / "plain", 20, name="{:02d}.nii")
+    assert len(Folder(plain, 1000)) == 20
+    some = [path.name for path in Folder(plain, 5).paths]
+    assert some == sorted(some) == [path.name for path in Folder(plain, 5).paths]
+    assert some != [f"{n:02d}.nii" for n in range(5)]  # not the first alone
 
 
 def said(tmp_path, real, made, **more):

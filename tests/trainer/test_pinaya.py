@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from napari_brainldm.engine.card import Covariate
 from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Seed
 from napari_brainldm.engine.request import Sampler as Steps
 from napari_brainldm.engine.scan_file import save_volume
 from napari_brainldm.engine.volume import Volume
+from tests.tiny import tiny_checkpoint
 from tests.trainer.conftest import forget_accelerate
 from trainer.__main__ import main
 from trainer.config import DataConfig, load_config
 from trainer.data.pictures import model_grid
 from trainer.evaluate import brain_ldm, conditioned, makers, pinaya
 from trainer.evaluate.compared import BLURRED, FLOOR, NOISY
-from trainer.evaluate.conditioned import BEYOND
+from trainer.evaluate.conditioned import BEYOND, Conditioned, conditioning
 from trainer.evaluate.makers import Kept, Recipe, make
 from trainer.evaluate.metrics.features import projected
 from trainer.evaluate.pinaya import Ask, headline, paper, recipes_of
 from trainer.evaluate.table import Table
 from trainer.stages.gan import GanPictures
+
+VENTRICLES = Covariate("ventricles", "Ventricles", "ml", low=10.0, high=99.0)
 
 CONFIG = """
 name = "Tiny run"
@@ -163,17 +171,19 @@ def test_the_table_is_walked_from_end_to_end(run, quick, monkeypatch):
     conditions = {(row["condition"], row["of"]): row for row in found["conditions"]}
     assert set(conditions) == {
         (name, side)
-        for name in ("ventricles", "age")
+        for name in ("ventricles", "age", "sex")
         for side in ("pictures", "held-out scans")
     }
     assert conditions["age", "held-out scans"]["N"] == HELD_OUT
+    sexes = conditions["sex", "held-out scans"]
+    assert (sexes["N"], sexes["MAE"] <= 1) == (HELD_OUT, True)
     assert [row["ml"] for row in found["beyond"]] == ["asked", "shown"]
     text = (run / "results" / "pinaya.md").read_text()
     for sentence in (
         "The data differ",
         "simulated cohort",
         "N = 6 a side",
-        "Sex by the",
+        "Sex is 0 for F and 1 for M",
     ):
         assert sentence in text
     for figure in ("nearness", "conditioning", "extrapolation"):
@@ -186,6 +196,31 @@ def test_the_table_is_walked_from_end_to_end(run, quick, monkeypatch):
     monkeypatch.setattr(Recipe, "ready", never)
     again = lines(run)
     assert again[-1] == told[-1]
+
+
+def test_pictures_without_a_head_are_left_out(monkeypatch):
+    def found(segmenter, card, picture):
+        if picture.mean() < 0.5:
+            raise EngineError("No head was found.")
+        return {"ventricles": 100 * float(picture.mean()), "brain": 1.0}
+
+    monkeypatch.setattr(conditioned, "measured", found)
+    monkeypatch.setattr(conditioned, "Segmenter", lambda _: None)
+    levels = (0.1, 0.6, 0.7, 0.8, 0.9)
+    group = Conditioned(
+        [Conditions.of({"ventricles": 100 * level}) for level in levels],
+        [np.full((2, 2, 2), level) for level in levels],
+    )
+    nothing = Conditioned(group.conditions[:1], group.pictures[:1])
+    card = replace(tiny_checkpoint().card, vocabulary=(VENTRICLES,))
+    monkeypatch.setattr(
+        conditioned, "load_checkpoint", lambda _: SimpleNamespace(card=card)
+    )
+    table, series = conditioning(Path("x"), group, nothing, {})
+    [row] = table.rows
+    assert (row["of"], row["N"]) == ("pictures", 4)
+    assert row["slope"] == pytest.approx(1)
+    assert len(series["ventricles"][1].asked) == 0
 
 
 def test_a_stopped_run_makes_only_what_is_missing(tmp_path):
@@ -217,15 +252,27 @@ def test_a_stopped_run_makes_only_what_is_missing(tmp_path):
     assert mean > 0 and spread >= 0
 
 
-def test_the_warm_up_is_not_timed(tmp_path):
-    for number, seconds in enumerate((100.0, 1.0, 3.0)):
-        makers._save(tmp_path / f"{number:06d}.npz", np.zeros((1, 1, 1)), seconds)
-    assert Kept(tmp_path, 3).seconds() == (2.0, 1.0)
+def test_no_warm_up_is_timed(tmp_path):
+    """A stopped run warms its models up again."""
+    for number, seconds in enumerate((100.0, 1.0, 90.0, 3.0)):
+        path = tmp_path / f"{number:06d}.npz"
+        makers._save(path, np.zeros((1, 1, 1)), seconds, seconds > 50)
+    assert Kept(tmp_path, 4).seconds() == (2.0, 1.0)
+    assert Kept(tmp_path, 1).seconds() == (100.0, 0.0)
+
+
+def test_the_peak_of_a_process_is_its_own():
+    """Linux hands the peak of a parent on to its children in `ru_maxrss`."""
+    held = np.ones(2**28, np.float32)  # 1 GiB
+    before = makers.own_peak()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        child = pool.submit(makers.own_peak).result()
+    assert before > held.nbytes > child > 2**20
 
 
 def test_kept_pictures_lie_within_the_range(tmp_path):
     picture = np.array([[[-0.5, 0.25, 1.5]]], np.float32)
-    makers._save(tmp_path / "000000.npz", picture, 1.0)
+    makers._save(tmp_path / "000000.npz", picture, 1.0, True)
     np.testing.assert_array_equal(Kept(tmp_path, 1)[0], [[[0, 0.25, 1]]])
 
 

@@ -95,12 +95,14 @@ class Kept(OneByOne):
         return np.asarray(picture.clip(0.0, 1.0), np.float32)
 
     def seconds(self) -> tuple[float, float]:
-        """Mean and SD of the time per picture, without the first, the warm-up."""
-        times = []
-        for number in range(min(1, self.total - 1), self.total):
+        """Mean and SD of the time per picture, without those that warmed a model up."""
+        every, warm = [], []
+        for number in range(self.total):
             with np.load(self.path(number)) as held:
-                times.append(float(held["seconds"]))
-        return float(np.mean(times)), float(np.std(times))
+                every.append(float(held["seconds"]))
+                warm.append(not held["first"])
+        times = np.array(every)[warm] if any(warm) else np.array(every)
+        return float(times.mean()), float(times.std())
 
 
 def make(
@@ -118,23 +120,26 @@ def make(
             path = kept[recipe.key].path(number)
             if path.is_file():
                 continue
-            if recipe.key not in models:
+            first = recipe.key not in models
+            if first:
                 models[recipe.key] = ready(recipe)
-            _keep(models[recipe.key], number, path)
+            _keep(models[recipe.key], number, path, first)
         yield f"{number + 1} of {n} pictures of {len(recipes)} models"
 
 
-def _keep(model: Made, number: int, path: Path) -> None:
+def _keep(model: Made, number: int, path: Path, first: bool) -> None:
     started = time.perf_counter()
     picture = model.picture(number)
     seconds = time.perf_counter() - started
     path.parent.mkdir(parents=True, exist_ok=True)
-    put_whole(path, lambda beside: _save(beside, picture, seconds))
+    put_whole(path, lambda beside: _save(beside, picture, seconds, first))
 
 
-def _save(path: Path, picture: Array, seconds: float) -> None:
+def _save(path: Path, picture: Array, seconds: float, first: bool) -> None:
+    """`first`: of a model in its process, which warms it up."""
+    facts = {"seconds": np.array(seconds), "first": np.array(first)}
     with path.open("wb") as file:  # given a name, numpy would add .npz to it
-        np.savez(file, picture=picture.astype(np.float16), seconds=np.array(seconds))
+        np.savez(file, picture=picture.astype(np.float16), **facts)
 
 
 def peak_memory(recipe: Recipe) -> float:
@@ -150,13 +155,24 @@ def peak_memory(recipe: Recipe) -> float:
 
 
 def _peak(recipe: Recipe) -> float:
-    import resource
-    import sys
-
     import torch
 
     recipe.ready().picture(0)
     if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated()) / 2**30
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak) / (2**30 if sys.platform == "darwin" else 2**20)
+    return own_peak() / 2**30
+
+
+def own_peak() -> float:
+    """Bytes that this process has held at most.
+
+    Linux's `ru_maxrss` is no help: a process begins with the peak of its parent.
+    """
+    import resource
+    import sys
+
+    if sys.platform == "darwin":
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return 1024 * float(line.split()[1])

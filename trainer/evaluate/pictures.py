@@ -6,12 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from napari_brainldm.engine.device import best_device
+from napari_brainldm.engine.volume import Array, Grid, mni_grid
 from trainer.evaluate.compared import Compared, check_enough, tables
 from trainer.evaluate.metrics.features import feature_sets
 from trainer.evaluate.metrics.folder import Folder, check_same
 from trainer.evaluate.plots import nearness
 from trainer.evaluate.table import Table, write_tables
+
+FAR_MM = 40.0
+"""Whole heads have their middle some 20 mm below that of the brain."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,15 @@ def compare_folders(folders: Folders) -> Iterator[str]:
     compared = Compared(real.grid, real, {"generated": generated})
     check_enough(compared)
     networks = feature_sets(real.grid, folders.features, best_device())
-    yield f"{len(real)} real and {len(generated)} generated pictures"
+    yield f"{real.told()} real and {generated.told()} generated pictures"
+    away = _from_mni(real[0], real.grid)
+    if away > FAR_MM:
+        networks = [one for one in networks if one.name != "segmenter"]
+        yield (
+            f"The middle of {real.paths[0].name} lies {away:.0f} mm from that of a "
+            "brain in MNI space, so the segmenter's features are left out. Bring the "
+            "pictures into MNI space for them."
+        )
     facts = {"real": len(real), "generated": len(generated)}
     found: list[Table] = []
     for table in tables(compared, networks):
@@ -61,3 +75,11 @@ def compare_folders(folders: Folders) -> Iterator[str]:
         yield table.markdown()
     nearness(found, folders.out / "pictures.png")
     yield f"Wrote {folders.out / 'pictures.md'}, .json and .png"
+
+
+def _from_mni(picture: Array, grid: Grid) -> float:
+    """How many mm the middle of what is bright lies from that of the MNI brain."""
+    middle = np.argwhere(picture > 0.1).mean(0)
+    model = mni_grid(1.0)
+    wanted = model.matrix @ [*(np.array(model.shape) - 1) / 2, 1]
+    return float(np.linalg.norm((grid.matrix @ [*middle, 1] - wanted)[:3]))

@@ -253,13 +253,21 @@ def _conditions(
     pair = Conditioned(asked, made), Conditioned(wanted, real)
     yield "Measuring conditions"
     first, series = conditioning(ask.path, *pair, readers)
-    plots.conditioning(series, ask.out / "pinaya-conditioning.png")
-    yield first.markdown()
     yield "Making pictures beyond the training range"
     second, strips, titles = extrapolation(ask.path, DDIM)
-    plots.strip(strips, titles, ask.out / "pinaya-extrapolation.png")
-    yield second.markdown()
-    return [first, second]
+    found = [table for table in (first, second) if table.rows]
+    if first.rows:
+        plots.conditioning(series, ask.out / "pinaya-conditioning.png")
+    if second.rows:
+        plots.strip(strips, titles, ask.out / "pinaya-extrapolation.png")
+    for table in found:
+        yield table.markdown()
+    if len(found) < 2:
+        yield (
+            "The model has no condition ventricles or brain, so what can be measured "
+            "of its conditions is less."
+        )
+    return found
 
 
 def _write(ask: Ask, found: Sequence[Table]) -> None:

@@ -139,6 +139,9 @@ def conditioning(series: Mapping[str, tuple[Series, Series]], path: Path) -> Non
     for axes, (name, (made, scans)) in zip(
         np.atleast_1d(grid), series.items(), strict=True
     ):
+        if not len(made.asked):
+            axes.set_title(f"{name}: no head was found", fontsize=9)
+            continue
         axes.scatter(scans.asked, scans.measured, s=8, c="#999999", label="scans")
         axes.scatter(made.asked, made.measured, s=8, c=COLOURS[1], label="pictures")
         ends = [made.asked.min(), made.asked.max()]

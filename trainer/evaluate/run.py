@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
+from napari_brainldm.engine.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from napari_brainldm.engine.copy_test import CopyTest
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError, Sampler
@@ -90,10 +94,24 @@ def evaluate(config: RunConfig, table: str, wish: Wish) -> Iterator[str]:
     if wish.release is not None:
         checkpoint = load_checkpoint(wish.path)
         measured = replace(checkpoint, card=_told(checkpoint.card, found))
-        sha = save_checkpoint(measured, wish.release, torch.float16)
+        exact = isinstance(found, CopyTest)  # it holds for the weights that were tested
+        precision = _least_bits(checkpoint) if exact else torch.float16
+        sha = save_checkpoint(measured, wish.release, precision)
         yield f"Wrote {wish.release} (sha256 {sha})"
         if table == HELD_OUT:
             yield write_samples(config, wish.release.with_name(FNC_SAMPLES))
+    elif isinstance(found, CopyTest):
+        yield (
+            f"The card of {wish.path.name} does not say so yet, and nothing is refused "
+            "by it. Give --release NEW.safetensors for a copy whose card does."
+        )
+
+
+def _least_bits(checkpoint: Checkpoint) -> torch.dtype:
+    """16 bits where these hold every weight as it is, as those of a released file."""
+    weights = checkpoint.tensors.values()
+    same = all(torch.equal(w.half().float(), w.float()) for w in weights)
+    return torch.float16 if same else torch.float32
 
 
 def _told(card: Card, found: Figures | CopyTest) -> Card:

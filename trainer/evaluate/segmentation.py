@@ -116,7 +116,7 @@ class Agreement:
     r
         Pearson's correlation; 0 where all true or all found volumes are the same.
     median_error
-        Median of the absolute error in percent of the true volume.
+        Median of the absolute error in percent of the true volume; NaN where one is 0.
     mae, intercept
         In ml.
     """
@@ -129,7 +129,7 @@ class Agreement:
 
 
 def agreement(true: Sequence[float], found: Sequence[float]) -> Agreement:
-    """Agreement of volumes in ml, at least two; the true ones are above 0."""
+    """Agreement of volumes in ml, or of other values, at least two."""
     x, y = np.asarray(true, float), np.asarray(found, float)
     if min(x.size, y.size) < 2:
         raise EngineError(
@@ -144,7 +144,7 @@ def agreement(true: Sequence[float], found: Sequence[float]) -> Agreement:
         covariance / spread if spread > 0 else 0.0,
         float(slope),
         float(y.mean() - slope * x.mean()),
-        float(100 * np.median(error / x)),
+        float(100 * np.median(error / x)) if (x > 0).all() else float("nan"),
         float(error.mean()),
     )
 

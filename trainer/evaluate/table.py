@@ -47,8 +47,12 @@ def tables_of(plain: Sequence[Mapping[str, Any]]) -> list[Table]:
 def write_tables(
     tables: Sequence[Table], folder: Path, name: str, facts: Mapping[str, Any]
 ) -> None:
-    """Write NAME.json, `facts` and the rows of every table, and NAME.md to read."""
-    plain = {**facts, "tables": {t.name: [dict(row) for row in t.rows] for t in tables}}
+    """Write NAME.json, `facts`, rows and notes of every table, and NAME.md to read."""
+    plain = {
+        **facts,
+        "tables": {t.name: [dict(row) for row in t.rows] for t in tables},
+        "notes": {t.name: t.note for t in tables if t.note},
+    }
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"{name}.json", json.dumps(plain, indent=1).encode())
     text = "\n".join(table.markdown() for table in tables)

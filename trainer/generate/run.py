@@ -18,7 +18,7 @@ from trainer.generate.crew import Crew, crew
 from trainer.generate.dataset import write_description, write_participants
 from trainer.generate.job import FORMS, Job, remember, resumed, tasks_of
 from trainer.generate.plan import Row, plan_digest, sampled_by
-from trainer.generate.store import is_made, prepare_store
+from trainer.generate.store import is_made, prepare_store, strangers
 from trainer.generate.work import Made, damaged, make, settle
 from trainer.log import duration
 
@@ -30,6 +30,9 @@ LINES = 100
 
 CHECKED = 50
 """Pictures that are checked in one task."""
+
+NAMED = 5
+"""Pictures that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def verify(job: Job, rows: Sequence[Row], hands: Crew) -> Iterator[str]:
     Raises
     ------
     EngineError
-        If a file is missing or is not what was written.
+        If a file is missing, is not what was written, or is none of the plan.
     """
     tasks = tasks_of(rows, CHECKED, [False] * len(rows))
     bad: list[str] = []
@@ -168,10 +171,20 @@ def verify(job: Job, rows: Sequence[Row], hands: Crew) -> Iterator[str]:
             yield f"Checked {done} of {len(rows)} pictures"
     if bad:
         raise EngineError(
-            f"{len(bad)} of {len(rows)} pictures are not what was written, the first "
-            f"is that of {min(bad)}. Delete the folder of each and run the same "
-            "command again."
+            f"{len(bad)} of {len(rows)} pictures are missing or not what was written: "
+            f"{_some(sorted(bad))}. Delete their folders and run the same command "
+            "again."
         )
+    if others := strangers(job, [name for name, _ in rows]):
+        raise EngineError(
+            f"{job.out} also holds what the plan has not: {_some(others)}. Move it to "
+            "another folder: a dataset holds the pictures of one plan."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    return shown + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _progress(

@@ -7,6 +7,7 @@ as made when its sidecar tells that hash.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,15 +107,22 @@ def is_made(job: Job, name: str, index: int, request: Request) -> bool:
     return path.is_file() and path.stat().st_size == found["FileBytes"]
 
 
-def is_whole(job: Job, name: str, index: int) -> bool:
-    """Whether the file of picture `index` has the hash that its sidecar tells."""
+def is_whole(job: Job, name: str, index: int, request: Request) -> bool:
+    """Whether picture `index` is that of `request`, with the hash its sidecar tells."""
     found = read_sidecar(job, name)
     path = picture_path(job, name, index)
     return (
         found is not None
+        and found.get("Asked") == request.digest
         and path.is_file()
         and file_sha256(path) == found["FileSha256"]
     )
+
+
+def strangers(job: Job, names: Collection[str]) -> list[str]:
+    """Folders of pictures that are none of `names`, sorted."""
+    found = {path.name for path in Path(job.out).glob("sub-*") if path.is_dir()}
+    return sorted(found - set(names))
 
 
 def _write_chunk(job: Job, index: int, picture: Volume) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,10 +147,11 @@ def make(job: Job, task: Task) -> Made:
 
 def damaged(job: Job, task: Task) -> tuple[str, ...]:
     """Names of the pictures of `task` whose files are not what was written."""
+    asked = task.asked
     return tuple(
         task.names[place]
         for place in task.wanted
-        if not is_whole(job, task.names[place], task.first + place)
+        if not is_whole(job, task.names[place], task.first + place, asked[place])
     )
 
 
@@ -173,10 +175,13 @@ def measured(
 
 
 def hardware(device: str) -> str:
-    """What the bits of a picture computed on `device` depend on."""
+    """What the bits of a picture computed on `device` depend on, programs too."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        where = torch.cuda.get_device_name(device)
+    else:
+        where = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    ours = metadata.version("napari-brainldm")
+    return f"{where}, torch {torch.__version__}, napari-brainldm {ours}"
 
 
 class Clock:
@@ -215,6 +220,6 @@ def _check_hardware(job: Job, here: str) -> None:
     if job.hardware and job.hardware != here:
         raise EngineError(
             f"The run was begun on {job.hardware} and a worker has {here}, which would "
-            "give pictures with other bits. Use workers of one kind, or an empty "
-            "folder."
+            "give pictures with other bits. Use workers of one kind and these "
+            "versions, or an empty folder."
         )

@@ -26,7 +26,13 @@ class Folder(OneByOne):
     """Pictures (i, j, k) in [0, 1] of one grid, read when they are asked for.
 
     All NIfTI files below the folder but those in `derivatives`; where some end in
-    `_T1w`, as in BIDS, these alone.
+    `_T1w`, as in BIDS, these alone. Of more than `most` as many are drawn at random,
+    always the same: the first by name may all be of one kind.
+
+    Attributes
+    ----------
+    paths, total
+        The files taken, by name; how many there are.
 
     Raises
     ------
@@ -37,11 +43,18 @@ class Folder(OneByOne):
 
     def __init__(self, root: Path, most: int) -> None:
         self.root = root
-        self.paths = _paths(root)[:most]
+        every = _paths(root)
+        self.total = len(every)
+        drawn = np.random.default_rng(0).permutation(len(every))[:most]
+        self.paths = [every[n] for n in sorted(drawn)]
         self.grid = _read(self.paths[0]).grid
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def told(self) -> str:
+        """How many pictures are taken, of how many."""
+        return str(len(self)) + (f" of {self.total}" if self.total > len(self) else "")
 
     def picture(self, number: int) -> Array:
         """In [0, 1], see `unit_range`."""
