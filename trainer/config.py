@@ -81,6 +81,9 @@ class DataConfig:
     fnc, fnc_scale, components
         Table of functional connectivity within the dataset; "r" or "z" (empty: as its
         sidecar or its values say); table of its components (empty: as counted).
+    fnc_ids, fnc_session
+        Text file within the dataset with one id per row, for connectivity that names
+        nobody (GIFT's, HCP's, arrays); which of its sessions to take, from 0.
     """
 
     dataset: str = "runs/cohort"
@@ -93,6 +96,8 @@ class DataConfig:
     registration: str = "rigid"
     fnc: str = ""
     fnc_scale: str = ""
+    fnc_ids: str = ""
+    fnc_session: int | None = None
     components: str = ""
     covariates: tuple[Column, ...] = ()
     intensity: Intensity = field(default_factory=Intensity)
@@ -114,6 +119,9 @@ class AutoencoderConfig:
     features
         What the perceptual loss compares with: a segmenter's checkpoint
         (.safetensors; empty: the bundled one) or MedicalNet ResNet weights (.pth).
+    start
+        A checkpoint, imported or our own, with whose autoencoder the training begins;
+        it has to have this spec, and may have any grid. Empty for random weights.
     checkpoint
         A checkpoint whose autoencoder is taken as it is, so that none is trained here;
         it has to have this run's grid.
@@ -127,7 +135,23 @@ class AutoencoderConfig:
     perceptual_start: int = 0
     adversarial_start: int = 0
     features: str = ""
+    start: str = ""
     checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a start of what is not trained."""
+        if not self.start:
+            return
+        if self.checkpoint:
+            raise EngineError(
+                "autoencoder.start begins a training and autoencoder.checkpoint takes "
+                "one as it is, but the config sets both. Set one of them."
+            )
+        if isinstance(self.spec, VoxelSpec):
+            raise EngineError(
+                f"autoencoder.start is {self.start!r}, but voxels have no autoencoder "
+                "to train. Leave it empty, or give autoencoder.spec channels."
+            )
 
 
 @dataclass(frozen=True)
@@ -193,6 +217,9 @@ class LdaeConfig:
     jitter
         How much contrast, shading and noise of the encoder's pictures are changed, see
         `data.jitter`; 0 as in the paper. Codes should not tell scanners apart.
+    backbone
+        Local file of torchvision's ConvNeXt weights (.pth or .safetensors) of the
+        encoder's sizes, with which the encoder begins; empty for random weights.
     """
 
     encoder: SemanticEncoderSpec = field(default_factory=SemanticEncoderSpec)
@@ -200,6 +227,7 @@ class LdaeConfig:
     weighting: str = "snr"
     gamma: float = 0.1
     jitter: float = 0.0
+    backbone: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what is not known."""

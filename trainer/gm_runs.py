@@ -60,6 +60,7 @@ def gmldm(
     _check_maps(config)
     table = fnc_of(config)
     yield from table.notes
+    yield told_of(dataset, table)
     autoencoder = _autoencoder(config, dataset)
     parts = []
     for entries in (dataset.train, dataset.held_out):
@@ -85,6 +86,12 @@ def with_fnc(
     return [place for place, _ in found.rows], table.vectors[rows], told
 
 
+def told_of(dataset: Dataset, table: FncTable) -> str:
+    """How many of all scans and all rows of connectivity match, and which do not."""
+    scans = (*dataset.train, *dataset.held_out)
+    return join(table, [entry.subject for entry in scans]).told()
+
+
 def fnc_of(config: RunConfig) -> FncTable:
     """The connectivity that the config names; an EngineError where it names none."""
     if not config.data.fnc:
@@ -92,9 +99,21 @@ def fnc_of(config: RunConfig) -> FncTable:
             "The config names no table of functional connectivity. Set data.fnc to a "
             "file within the dataset: derivatives/fnc/fnc.csv in a simulated cohort."
         )
-    root = Path(config.data.dataset)
-    known = root / config.data.components if config.data.components else None
-    return read_fnc(root / config.data.fnc, config.data.fnc_scale, components=known)
+    data, root = config.data, Path(config.data.dataset)
+    table = read_fnc(
+        root / data.fnc,
+        data.fnc_scale,
+        data.fnc_session,
+        participants=root / data.fnc_ids if data.fnc_ids else None,
+        components=root / data.components if data.components else None,
+    )
+    if table.numbered:
+        raise EngineError(
+            f"{data.fnc} names no participants, only {len(table.participants)} rows. "
+            "Set data.fnc_ids to a text file within the dataset with one id per row, "
+            "in the same order."
+        )
+    return table
 
 
 def _autoencoder(config: RunConfig, dataset: Dataset) -> Checkpoint:

@@ -81,6 +81,22 @@ def components_of(count: int) -> Components:
     return tuple(Component(n, f"IC {n}", NO_DOMAIN) for n in range(1, count + 1))
 
 
+def named_components(
+    path: Path | None, count: int
+) -> tuple[Components, tuple[str, ...]]:
+    """Components of the table `path`, or by their number; and what to mind of it."""
+    if path is not None:
+        return read_components(path, count), ()
+    known = components_of(count)
+    if count != NEUROMARK_1_COUNT:
+        return known, ()
+    note = (
+        f"The {count} components were taken for NeuroMark 1.0 by their number alone: "
+        "if they are others, give a table of them."
+    )
+    return known, (note,)
+
+
 def read_components(path: Path, count: int) -> Components:
     """Components of a TSV with the columns index (from 1), name and domain.
 

@@ -138,16 +138,19 @@ class Reading:
         Effect from which voxels are outlined, and are clusters; 0 for none.
     tested
         The test of every voxel; None where there was none.
+    clusters
+        Atlas that names the places of clusters; None for `atlas`.
     """
 
     atlas: Atlas
     threshold: float = 0.8
     tested: VoxelTested | None = None
+    clusters: Atlas | None = None
 
 
 def summary(renderer: Renderer, made: Contrasted, reading: Reading) -> dict[str, Any]:
     """The whole of a contrast in numbers, plain values."""
-    compared, judged, atlas = made.compared, judge(made), reading.atlas
+    compared, judged = made.compared, judge(made)
     requests = compared.record.requests
     names = {r.conditions.fnc: renderer.fnc.of(r.conditions.fnc).name for r in requests}
     effect = "Hedges' g of pairs" if compared.people > 1 else "mean / SD over seeds"
@@ -168,12 +171,17 @@ def summary(renderer: Renderer, made: Contrasted, reading: Reading) -> dict[str,
         "Mask": MASK,
         "MaskVoxels": int(np.count_nonzero(made.mask)),
         "Smoothing": "none",
-        "Atlas": {
-            "name": atlas.name,
-            "version": atlas.edition,
-            "licence": atlas.licence,
-            "sha256": atlas.digest,
-        },
+        "Atlas": _told(reading.atlas),
+        "AtlasOfClusters": _told(reading.clusters or reading.atlas),
+    }
+
+
+def _told(atlas: Atlas) -> dict[str, str]:
+    return {
+        "name": atlas.name,
+        "version": atlas.edition,
+        "licence": atlas.licence,
+        "sha256": atlas.digest,
     }
 
 
@@ -210,7 +218,8 @@ def _files(
 ) -> dict[str, bytes]:
     """Content of every file beside the maps, by the end of its name."""
     table = contrast_table(made, reading.atlas)
-    clusters = cluster_table(made, reading.atlas, reading.threshold)
+    places = reading.clusters or reading.atlas
+    clusters = cluster_table(made, places, reading.threshold)
     titles = {"RegionTable": table.title, "ClusterTable": clusters.title}
     drawn = figures(made, table, reading.threshold)
     return {

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_brainldm.engine.contrast import difference
 from napari_brainldm.engine.files import write_whole, writing_into
+from napari_brainldm.engine.lineage import lineage_of
 from napari_brainldm.engine.request import (
     Derived,
     EngineError,
@@ -62,6 +63,10 @@ def request_record(renderer: Renderer, request: Request) -> dict[str, Any]:
     if isinstance(request.origin, Through):
         plain["Visits"] = [_scan_record(renderer, s) for s in request.origin.scans]
         plain["YearsBeyondVisits"] = request.origin.beyond
+    if request.conditions.fnc:
+        lineage = lineage_of(renderer.fnc.of(request.conditions.fnc))
+        if lineage is not None:
+            plain["Connectivity"] = lineage.to_plain()
     return plain
 
 
@@ -69,8 +74,15 @@ def derived_record(
     renderer: Renderer, derived: Derived, picture: Volume
 ) -> dict[str, Any]:
     """As `record`, of a picture computed from several: its first request stands in."""
-    plain = record(renderer, derived.requests[0], picture)
+    plain = table_record(renderer, derived)
+    return plain | {"PictureSha256": picture.digest}
+
+
+def table_record(renderer: Renderer, derived: Derived) -> dict[str, Any]:
+    """As `derived_record`, of numbers in a table."""
+    plain = request_record(renderer, derived.requests[0])
     del plain["Request"]
+    plain.pop("Connectivity", None)  # of one of several pictures
     return plain | {"Derived": derived.to_plain()}
 
 

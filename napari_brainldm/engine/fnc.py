@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +36,14 @@ class Fnc:
         float32 (p,), Fisher z.
     name
         Whose, and how it was changed: "sub-0007, SC-CB x 0.5".
+    person
+        The participant it was measured in, whatever was changed since; empty where it
+        is nobody's: a mean, a random one.
     """
 
     vector: Vector
     name: str = ""
+    person: str = field(default="", kw_only=True)
 
     @property
     def count(self) -> int:
@@ -94,14 +98,16 @@ class FncTable:
                 f"{self.participants[-1]}. Choose one of them."
             )
         row = self.participants.index(participant)
-        return Fnc(self.vectors[row], participant)
+        return Fnc(self.vectors[row], participant, person=participant)
 
     def people(self, group: str = "") -> tuple[Fnc, ...]:
         """The connectivity of everybody, or of those of `group`."""
         told = self.groups or ("",) * len(self.participants)
         return tuple(
-            self.of(name)
-            for name, own in zip(self.participants, told, strict=True)
+            Fnc(vector, name, person=name)
+            for name, vector, own in zip(
+                self.participants, self.vectors, told, strict=True
+            )
             if group in ("", own)
         )
 
@@ -181,11 +187,7 @@ def join(table: FncTable, participants: Sequence[str]) -> Joined:
             "rows. Give a text file with one id per row, in the same order."
         )
     rows = {_bare(name): row for row, name in enumerate(table.participants)}
-    if len(rows) != len(table.participants):
-        raise EngineError(
-            f"The connectivity names {_twice(table.participants)} twice. Keep one row "
-            "for each participant."
-        )
+    check_once("The connectivity", table.participants)
     scans = [_bare(name) for name in participants]
     found = tuple((n, rows[name]) for n, name in enumerate(scans) if name in rows)
     if not found:
@@ -201,17 +203,22 @@ def join(table: FncTable, participants: Sequence[str]) -> Joined:
     )
 
 
-def _bare(name: str) -> str:
-    return name.strip().removeprefix(PREFIX)
-
-
-def _twice(names: Sequence[str]) -> str:
+def check_once(what: str, names: Sequence[str]) -> None:
+    """Refuse names that stand twice: rows of one person would count as several."""
     seen: set[str] = set()
+    twice = []
     for name in names:
         if _bare(name) in seen:
-            return name
+            twice.append(name or "nobody")
         seen.add(_bare(name))
-    return ""
+    if twice:
+        raise EngineError(
+            f"{what} names {_some(twice, 3)} twice. Keep one row for each participant."
+        )
+
+
+def _bare(name: str) -> str:
+    return name.strip().removeprefix(PREFIX)
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -169,8 +169,8 @@ def pairs_against(
     against
         A key of AGAINST.
     others
-        Of whom "another subject" is taken for one person alone; several people are
-        each compared with the next.
+        Of whom "another subject" is taken, in turn, for each of `people`; those who
+        are among `people` themselves, edited or not, are passed over.
 
     Raises
     ------
@@ -196,15 +196,31 @@ def _second(
     if against == RANDOM:
         law = renderer.checkpoint.fnc_law()
         return [random(law, number) for number in range(1, len(people) + 1)]
-    if len(people) > 1:
-        return [*people[1:], people[0]]
-    different = [fnc for fnc in others if fnc.digest != people[0].digest]
-    if not different:
+    left = _outside(people, others)
+    return [left[number % len(left)] for number in range(len(people))]
+
+
+def _outside(people: Sequence[Fnc], others: Sequence[Fnc]) -> list[Fnc]:
+    """Those of `others` who are not among `people`.
+
+    Partners from within would cancel: everybody would be once A and once B under the
+    same noise, and the mean difference would be 0.
+    """
+    known = {fnc.digest for fnc in people}
+    persons = {fnc.person for fnc in people if fnc.person}
+    left = [f for f in others if f.digest not in known and f.person not in persons]
+    if not left and len(people) > 1:
         raise EngineError(
-            "There is no other subject to compare with. Load a table of connectivity "
-            "that holds somebody else."
+            f"A holds {len(people)} subjects, and nobody to compare with is outside "
+            "it. Choose a group for A, or compare with the mean or with random "
+            "connectivity."
         )
-    return different[:1]
+    if not left:
+        raise EngineError(
+            "There is no other subject to compare with. Choose somebody else for B, "
+            "or load a table of connectivity that holds others."
+        )
+    return left
 
 
 def _of(renderer: Renderer, request: Request, fnc: Fnc) -> Request:

@@ -5,7 +5,7 @@ All of them act on Fisher z, where 0 is no correlation and factors are meant.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,8 @@ def scaled(
     """
     chosen = between(components, first, second)
     vector = np.where(chosen, np.float32(factor) * fnc.vector, fnc.vector)
-    return Fnc(vector, f"{fnc.name}, {first}-{second} x {factor:g}")
+    told = f"{fnc.name}, {first}-{second} x {factor:g}"
+    return replace(fnc, vector=vector, name=told)
 
 
 def without(fnc: Fnc, components: Components, domain: str) -> Fnc:
@@ -61,7 +62,7 @@ def without(fnc: Fnc, components: Components, domain: str) -> Fnc:
     inside = members(components, domain)
     chosen = np.isin(rows, inside) | np.isin(columns, inside)
     vector = np.where(chosen, np.float32(0), fnc.vector)
-    return Fnc(vector, f"{fnc.name}, without {domain}")
+    return replace(fnc, vector=vector, name=f"{fnc.name}, without {domain}")
 
 
 def swapped(
@@ -75,7 +76,8 @@ def swapped(
         )
     chosen = between(components, first, second)
     vector = np.where(chosen, other.vector, fnc.vector)
-    return Fnc(vector, f"{fnc.name}, {first}-{second} of {other.name}")
+    told = f"{fnc.name}, {first}-{second} of {other.name}"
+    return replace(fnc, vector=vector, name=told)
 
 
 def between(components: Components, first: str, second: str) -> NDArray[np.bool_]:

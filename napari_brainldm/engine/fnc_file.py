@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_brainldm.engine.components import components_of, read_components
-from napari_brainldm.engine.fnc import Fnc, FncTable, connections, count_of
+from napari_brainldm.engine.components import named_components
+from napari_brainldm.engine.fnc import Fnc, FncTable, check_once, connections, count_of
 from napari_brainldm.engine.fnc_array import SCALES, Numbers, to_z, vectors_of
 from napari_brainldm.engine.request import UNREADABLE, EngineError
 
@@ -33,6 +34,10 @@ ID_COLUMNS = ("id", "participant_id", "subject", "subject_id", "participant", "s
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAT_HDF5_AT = 512
 _BETWEEN = "_vs_"
+
+_OF_VALUES = ValueError, LookupError, TypeError, NotImplementedError
+_DAMAGED = (OSError, EOFError, *_OF_VALUES, zlib.error, zipfile.BadZipFile)
+"""What scipy, h5py and numpy raise on a damaged file is not of one kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +80,8 @@ def read_fnc(
     Raises
     ------
     EngineError
-        If the file is missing, of another kind, not symmetric or not finite.
+        If the file is missing, of another kind, not symmetric, not finite, or names
+        somebody twice.
     """
     path = Path(path)
     _check_path(path)
@@ -84,12 +90,11 @@ def read_fnc(
     beside = _sidecar(path)
     vectors, told = to_z(chosen, scale or found.scale or beside.scale, path.name)
     names, numbered = _names(found.participants, len(vectors), participants)
+    check_once(path.name if participants is None else participants.name, names)
     count = count_of(vectors.shape[1])
-    known = components_of(count)
-    if components is not None:
-        known = read_components(components, count)
+    known, guessed = named_components(components, count)
     head = f"{len(vectors)} participants, {count} components."
-    notes = (head, *found.notes, *told)
+    notes = (head, *found.notes, *told, *guessed)
     return FncTable(names, vectors, known, numbered, notes, beside.of(names))
 
 
@@ -150,12 +155,11 @@ def _too_large(path: Path, size: int) -> EngineError:
 def _read(path: Path) -> _Found:
     readers = {".mat": _read_mat, ".npy": _read_npy, ".npz": _read_npz}
     reader = readers.get(path.suffix.lower(), _read_text)
-    # what scipy, h5py and numpy raise on a damaged file is not of one kind
     try:
         return reader(path)
     except EngineError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise EngineError(
             f"{path.name} cannot be read ({error}). The file is damaged or of another "
             "kind: export it anew."
@@ -178,10 +182,14 @@ def _read_mat(path: Path) -> _Found:
 def _read_mat_old(path: Path) -> tuple[Any, tuple[str, ...]]:
     """The array of a file up to version 7, and what to know of it."""
     from scipy.io import loadmat, whosmat
+    from scipy.io.matlab import MatReadError
 
-    shapes = {name: shape for name, shape, _ in whosmat(path)}
-    chosen, told = _chosen(path, shapes)
-    return loadmat(path, variable_names=[chosen])[chosen], told
+    try:
+        shapes = {name: shape for name, shape, _ in whosmat(path)}
+        chosen, told = _chosen(path, shapes)
+        return loadmat(path, variable_names=[chosen])[chosen], told
+    except MatReadError as error:  # an Exception and nothing else, as of an empty file
+        raise ValueError(error) from error
 
 
 def _read_mat_hdf5(path: Path) -> tuple[Any, tuple[str, ...]]:

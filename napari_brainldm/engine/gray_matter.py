@@ -9,6 +9,7 @@ person's, and values may exceed 1.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,19 @@ ROUNDING = 0.02
 LEAST_LIKENESS = 0.3
 """Least correlation with the template's gray matter of a map in MNI space."""
 
+LEAST_ML, MOST_ML = 0.2, 1.5
+"""How much gray matter a map may hold, in units of the template's (1007 ml).
+
+Wide, so that what lies beyond is certain: adults have 500 to 900 ml, and a map bent
+onto the template without modulation about the template's. 1.5 l is a whole brain with
+its white matter. The template's brain mask holds 1.9 l, a map of the labels 1 to 3
+(CAT12's p0) 4 l, a map divided by the head's size next to nothing.
+"""
+
+WHOLE = 0.99
+"""Of labels and masks at least this share are whole numbers; of shares far fewer."""
+
+_EXACT = 1e-4  # from a whole number, for labels that were stored with a scale
 _EDGE_MM = 8.0  # around the template's gray matter, where the two are compared
 
 
@@ -166,11 +180,13 @@ def of_map(
     Raises
     ------
     EngineError
-        If the values are no shares, or the map does not lie in MNI space.
+        If the values are no shares of gray matter, as of labels, masks or pictures, or
+        the map does not lie in MNI space.
     """
     inferred = _modulation(probability.data, modulated)
     data = np.maximum(resample(probability, grid, to_map), 0)
     _check_place(data, grid)
+    _check_amount(data, grid)
     words = "modulated" if inferred else "not modulated"
     reach = float(probability.data.max())
     told = f"Taken as {words}" + (
@@ -180,6 +196,21 @@ def of_map(
     return GrayMatter(
         Volume(data, grid.matrix), inferred, (f"A gray-matter map {where}.", told)
     )
+
+
+def as_it_is(probability: Volume, grid: Grid) -> Array:
+    """The values (i, j, k) of a map that lies on `grid`, the model's, already.
+
+    Raises
+    ------
+    EngineError
+        As `of_map`.
+    """
+    _modulation(probability.data, None)
+    data: Array = np.maximum(probability.data, 0)
+    _check_place(data, grid)
+    _check_amount(data, grid)
+    return data
 
 
 def _fine(grid: Grid) -> Grid:
@@ -208,15 +239,46 @@ def _modulation(data: Array, modulated: bool | None) -> bool:
             f"The map reaches {high:.3g}, which no share of a voxel does. It is "
             "modulated: say so, or give the map that is not."
         )
+    _check_shares(data)
     return bool(high > 1 + ROUNDING) if modulated is None else modulated
 
 
-def _check_place(data: Array, grid: Grid) -> None:
+def _check_shares(data: Array) -> None:
+    shown = data[data > ROUNDING]
+    whole = np.abs(shown - np.rint(shown)) < _EXACT
+    if len(shown) and whole.mean() >= WHOLE:
+        raise EngineError(
+            f"The map holds whole numbers alone, up to {shown.max():.0f}: labels or a "
+            "mask. Give the probability map of gray matter."
+        )
+
+
+def _check_amount(data: Array, grid: Grid) -> None:
+    unit = float(np.prod(grid.voxel_size)) / 1000
+    found, known = (
+        unit * float(part.sum(dtype=np.float64)) for part in (data, _template(grid)[0])
+    )
+    low, high = LEAST_ML * known, MOST_ML * known
+    if not low <= found <= high:
+        raise EngineError(
+            f"The map adds up to {found:.0f} ml of gray matter; {low:.0f} to "
+            f"{high:.0f} ml are possible. Give the probability map of gray matter, not "
+            "labels, a mask or a picture, and without division by the head's size."
+        )
+
+
+@lru_cache(maxsize=2)
+def _template(grid: Grid) -> tuple[Array, NDArray[np.bool_]]:
+    """The template's gray matter on `grid` and where it is near: kept for many maps."""
     from scipy.ndimage import binary_dilation
 
     prior = gray_prior(grid)
     steps = max(round(_EDGE_MM / min(grid.voxel_size)), 1)
-    near = binary_dilation(prior > 0.1, iterations=steps)
+    return prior, binary_dilation(prior > 0.1, iterations=steps)
+
+
+def _check_place(data: Array, grid: Grid) -> None:
+    prior, near = _template(grid)
     inside = data[near].std() > 0
     likeness = np.corrcoef(data[near], prior[near])[0, 1] if inside else 0.0
     if likeness < LEAST_LIKENESS:

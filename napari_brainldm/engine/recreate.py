@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_brainldm.engine.export import versions
+from napari_brainldm.engine.lineage import Lineage
 from napari_brainldm.engine.request import (
     UNREADABLE,
     EngineError,
@@ -35,6 +36,8 @@ class Original:
         `Volume.digest` of the picture.
     device, versions
         Where and with what it was made.
+    lineage
+        How its connectivity was drawn or edited; None where it was not.
     """
 
     request: Request
@@ -43,6 +46,7 @@ class Original:
     picture_sha256: str
     device: str
     versions: tuple[tuple[str, str], ...]
+    lineage: Lineage | None = None
 
 
 def read_sidecar(path: Path) -> Original:
@@ -63,7 +67,8 @@ def read_sidecar(path: Path) -> Original:
 
 
 def original(plain: dict[str, Any]) -> Original:
-    """From a record as `export.record` makes it; KeyError or TypeError on others."""
+    """From a record as `export.record` makes it; one of UNREADABLE on others."""
+    lineage = plain.get("Connectivity")
     return Original(
         request_from_plain(plain["Request"]),
         str(plain["Checkpoint"]["name"]),
@@ -71,6 +76,7 @@ def original(plain: dict[str, Any]) -> Original:
         str(plain["PictureSha256"]),
         str(plain["Device"]),
         tuple(sorted((str(k), str(v)) for k, v in plain["Versions"].items())),
+        None if lineage is None else Lineage.from_plain(lineage),
     )
 
 
@@ -82,6 +88,18 @@ def check_model(found: Original, renderer: Renderer) -> None:
             f"{found.checkpoint_sha256[:12]}...), not by the checkpoint in use. "
             "Open that checkpoint first."
         )
+
+
+def make_connectivity(found: Original, renderer: Renderer) -> None:
+    """Draw or edit the connectivity of `found` again, so that it can be asked for.
+
+    Raises
+    ------
+    EngineError
+        If somebody whose connectivity it takes is not loaded.
+    """
+    if found.lineage is not None:
+        found.lineage.again(found.request.conditions.fnc, renderer.fnc)
 
 
 def verdict(found: Original, picture: Volume, renderer: Renderer) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_brainldm.engine.atlas import Atlas
+from napari_brainldm.engine.attribution import Attributed
 from napari_brainldm.engine.compared import Sharpened, compare
 from napari_brainldm.engine.compared_regions import region_means_of
 from napari_brainldm.engine.contrast import Running, counted
@@ -34,9 +35,34 @@ if TYPE_CHECKING:
 UNLIKE = 0.2
 """Largest |Spearman| with the map of randomised weights that passes."""
 
+GRAY = 0.1
+"""Share of gray matter, in the picture of the mean connectivity, from which a voxel is
+compared: where there is none two maps are unlike whatever the model has learned."""
+
 PRIOR = ".prior."
 MAPPED = (".slopes", ".compress")
 """Of a prior only what maps the condition is shuffled: noise levels must rise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """What a person's connectivity changes, mean over seeds.
+
+    Attributes
+    ----------
+    change
+        float32 (i, j, k): the picture minus that of the mean connectivity.
+    reference
+        (i, j, k), the picture of the mean connectivity.
+    """
+
+    change: NDArray[np.float32]
+    reference: NDArray[np.float32]
+
+    @property
+    def gray(self) -> NDArray[np.bool_]:
+        """Voxels (i, j, k) of gray matter."""
+        return np.asarray(self.reference >= GRAY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +103,11 @@ class Occluded(ByBlock):
 
 def paired_difference(
     renderer: Renderer, request: Request, fnc: Fnc, seeds: int
-) -> Generator[Progress | Sharpened, None, NDArray[np.float32]]:
-    """Picture of `fnc` minus that of the training mean, (i, j, k), over seeds."""
+) -> Generator[Progress | Sharpened, None, Changed]:
+    """Picture of `fnc` minus that of the training mean, over seeds."""
     pairs = pairs_against(renderer, request, [fnc], MEAN)
     compared = yield from compare(renderer, pairs, seeds)
-    found: NDArray[np.float32] = compared.mean.data
-    return found
+    return Changed(compared.mean.data, compared.second.data)
 
 
 def occluded(
@@ -175,6 +200,30 @@ class Sanity:
             f"{start}, more than {UNLIKE:g}: the map shows much that was not learned. "
             "Do not read it as what the model knows."
         )
+
+
+def sanity_of(trained: Any, other: Any) -> Sanity:
+    """Compare what was found with what randomised weights give, of the same kind.
+
+    A table is compared cell by cell, attributions connection by connection, and a map
+    in the gray matter of the trained model.
+
+    Raises
+    ------
+    EngineError
+        If the two cannot be compared.
+    """
+    if isinstance(trained, ByBlock):
+        return sanity(trained.table, other.table)
+    if isinstance(trained, Attributed):
+        return sanity(trained.vector, other.vector)
+    if not trained.gray.any():
+        raise EngineError(
+            "The picture of the mean connectivity shows no gray matter (no voxel of "
+            f"{GRAY:g} or more), so the map cannot be compared with that of randomised "
+            "weights. Take the check away, or open a trained checkpoint."
+        )
+    return sanity(trained.change[trained.gray], other.change[trained.gray])
 
 
 def sanity(trained: NDArray[Any], other: NDArray[Any]) -> Sanity:

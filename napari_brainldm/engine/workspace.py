@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_brainldm.engine.files import write_whole, writing_into
+from napari_brainldm.engine.lineage import Lineage
 from napari_brainldm.engine.recreate import Original, original
 from napari_brainldm.engine.request import (
     UNREADABLE,
@@ -35,6 +36,8 @@ class Workspace:
         Of undo and redo: all requests in order, and which of them is shown.
     view
         How it is looked at, as plain values; whoever shows it knows the keys.
+    lineages
+        How connectivity of `requests` was drawn or edited, by its digest.
     """
 
     checkpoint: Path
@@ -43,6 +46,7 @@ class Workspace:
     requests: tuple[Request, ...] = ()
     place: int = -1
     view: dict[str, Any] = field(default_factory=dict)
+    lineages: dict[str, Lineage] = field(default_factory=dict)
 
 
 def write_workspace(
@@ -52,6 +56,7 @@ def write_workspace(
     reference: dict[str, Any] | None,
     history: tuple[tuple[Request, ...], int],
     view: dict[str, Any],
+    lineages: dict[str, Lineage],
 ) -> None:
     """Write a workspace; `picture` and `reference` are records of `engine.export`."""
     requests, place = history
@@ -62,6 +67,7 @@ def write_workspace(
         "Reference": reference,
         "History": {"requests": [to_plain(r) for r in requests], "place": place},
         "View": view,
+        "Connectivity": {name: one.to_plain() for name, one in lineages.items()},
     }
     with writing_into(path.parent):
         write_whole(path, json.dumps(plain, indent=1, sort_keys=True).encode())
@@ -88,6 +94,7 @@ def read_workspace(path: Path) -> Workspace:
 
 def _workspace(plain: dict[str, Any]) -> Workspace:
     reference, history = plain["Reference"], plain["History"]
+    lineages = plain.get("Connectivity", {})  # files of older versions have none
     return Workspace(
         Path(plain["CheckpointFile"]),
         original(plain["Picture"]),
@@ -95,6 +102,7 @@ def _workspace(plain: dict[str, Any]) -> Workspace:
         tuple(request_from_plain(one) for one in history["requests"]),
         int(history["place"]),
         dict(plain["View"]),
+        {name: Lineage.from_plain(one) for name, one in lineages.items()},
     )
 
 

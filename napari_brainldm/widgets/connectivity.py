@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_brainldm.engine.fnc_sample import sample_fnc
+from napari_brainldm.engine.lineage import admit_table
 from napari_brainldm.engine.resources import bundled_gm_ldm
 from napari_brainldm.widgets.contrast_panel import ContrastPanel
 from napari_brainldm.widgets.contrasts import Contrasts
@@ -83,6 +84,7 @@ class ConnectivityDock(ExploreDock):
         self.contrasts.tables.tabled.connect(self._on_contrasts_tabled)
         self.saliency.asked.connect(self._on_saliency_asked)
         self.saliency.clicked.connect(self._on_saliency_clicked)
+        self.saliency.writing.connect(self.salient.write)
         self.salient.ready.connect(self.saliency.prepare)
         self.salient.told.connect(self._on_salient_told)
         for part in (self.matrices, self.contrasts, self.contrasts.tables):
@@ -100,7 +102,10 @@ class ConnectivityDock(ExploreDock):
         law = None if card.fnc is None else self.desk.renderer.checkpoint.fnc_law()
         components = () if card.fnc is None else card.fnc.components
         self.matrices.prepare(law, components)
-        self.contrast.prepare(self.matrices.source.table)
+        table = self.matrices.source.table
+        if table is not None:  # another model knows nobody yet
+            admit_table(self.desk.renderer.fnc, table)
+        self.contrast.prepare(table)
         self.contrast.forget()
         self.saliency.forget()
         super()._on_desk_opened(card)
@@ -147,12 +152,11 @@ class ConnectivityDock(ExploreDock):
             return
         self.error.hide()
         self._again = self._on_contrast_asked
-        everybody = () if table is None else table.people()
-        people = panel.people(table, fnc)
+        people, others = panel.people(table, fnc), panel.others(table)
         counts = panel.seeds.value(), panel.nulls.value()
         against = panel.against.currentData()
         request = self.form.request()
-        self.contrasts.compare(request, people, against, everybody, counts)
+        self.contrasts.compare(request, people, against, others, counts)
 
     def _on_contrasts_told(self, made: Contrasted, judged: Judged) -> None:
         self._last = "Comparison"
@@ -253,5 +257,5 @@ def _read(
     yield Tick("fnc", 0, 1)
     table = reading()
     if renderer is not None:
-        renderer.fnc.admit(table.of(table.participants[0]))
+        admit_table(renderer.fnc, table)
     return table

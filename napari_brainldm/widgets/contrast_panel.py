@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_brainldm.engine.fnc_contrast import AGAINST
+from napari_brainldm.engine.fnc_contrast import AGAINST, ANOTHER
 from napari_brainldm.widgets.contrast_tables import CLUSTERS, FIGURES, REGIONS
 from napari_brainldm.widgets.looks import Colours, named, sentence_label, set_style
 from napari_brainldm.widgets.voxel_panel import VoxelPanel
@@ -48,7 +48,7 @@ class ContrastPanel(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.whose, self.against = QComboBox(), QComboBox()
+        self.whose, self.against, self.whom = QComboBox(), QComboBox(), QComboBox()
         self.seeds, self.nulls = QSpinBox(), QSpinBox()
         self.threshold = QDoubleSpinBox()
         self.begin, self.table = QPushButton("Compare"), QPushButton("Regions…")
@@ -57,6 +57,7 @@ class ContrastPanel(QWidget):
         self.words, self.flags = sentence_label("Comparison"), sentence_label("Flags")
         self._set_up()
         self._lay_out()
+        self.against.currentIndexChanged.connect(self._on_against_changed)
         self.begin.clicked.connect(self.asked)
         self.threshold.valueChanged.connect(self.outlined)
         self.table.clicked.connect(self._on_table_clicked)
@@ -69,6 +70,10 @@ class ContrastPanel(QWidget):
         """Offer everybody, and each group, when several people are loaded."""
         self.whose.clear()
         self.whose.addItem("This connectivity", SHOWN)
+        self.whom.clear()
+        self.whom.addItem("Others of the table, in turn", "")
+        for name in () if table is None else table.participants:
+            self.whom.addItem(name, name)
         if table is None or len(table.participants) < 2:
             return
         count = len(table.participants)
@@ -82,6 +87,13 @@ class ContrastPanel(QWidget):
         if table is None or chosen == SHOWN:
             return (shown,)
         return table.people("" if chosen == EVERYBODY else chosen.removeprefix(GROUP))
+
+    def others(self, table: FncTable | None) -> tuple[Fnc, ...]:
+        """Of whom B may be, where B is another subject."""
+        chosen = self.whom.currentData()
+        if table is None:
+            return ()
+        return (table.of(chosen),) if chosen else table.people()
 
     def forget(self) -> None:
         """Nothing is compared."""
@@ -112,6 +124,9 @@ class ContrastPanel(QWidget):
         )
         if name:
             self.writing.emit(Path(name))
+
+    def _on_against_changed(self, _: int) -> None:
+        self.whom.setEnabled(self.against.currentData() == ANOTHER)
 
     def _on_table_clicked(self) -> None:
         self.tabled.emit(REGIONS)
@@ -147,6 +162,7 @@ class ContrastPanel(QWidget):
         named(self.whose, "Of", "Whose connectivity is A: one subject, all, or a group")
         named(self.against, "Against", "What B is; A and B share their noise")
         named(self.seeds, "Seeds", "Pictures of each subject; they are no sample")
+        named(self.whom, "With", "Who B is, where B is another subject")
         tip = "Pairs of random vectors, which tell what differs anyhow"
         named(self.nulls, "Null pairs", tip)
         tip = "Outline where the effect is this large: g, or mean / SD for one subject"
@@ -159,7 +175,8 @@ class ContrastPanel(QWidget):
         named(self.figures, "Figures", tip)
         tip = "Write all maps, both tables, the figures and a summary"
         named(self.export, "Export", tip)
-        for box in (self.whose, self.against):
+        self.whom.setEnabled(False)
+        for box in (self.whose, self.against, self.whom):
             box.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
@@ -169,6 +186,7 @@ class ContrastPanel(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("A", self.whose)
         form.addRow("B", self.against)
+        form.addRow("With", self.whom)
         form.addRow("Seeds", self.seeds)
         form.addRow("Null pairs", self.nulls)
         form.addRow("Outline from", self.threshold)

@@ -17,7 +17,7 @@ from napari_brainldm.widgets.regions import AREA, load_atlas
 from napari_brainldm.widgets.regions_panel import BUNDLED, EMPTY, RegionsPanel
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from napari_brainldm.engine.atlas import Atlas
     from napari_brainldm.engine.fnc_contrast import Contrasted
@@ -55,10 +55,10 @@ class ContrastTables(QObject):
         desk.changed.connect(self._on_desk_changed)
         desk.failed.connect(self._on_desk_failed)
 
-    @property
-    def atlas(self) -> Atlas | None:
-        """Of the regions chosen; None before it is read."""
-        return self._atlases.get(self._chosen(REGIONS))
+    def atlases(self) -> Callable[[], tuple[Atlas, ...]]:
+        """What reads the atlases of regions and clusters; known ones at once."""
+        wanted = [self._chosen(kind) for kind in (REGIONS, CLUSTERS)]
+        return partial(_read, wanted, dict(self._atlases))
 
     def show(self, kind: str) -> None:
         """Show a panel; made and docked when first asked for."""
@@ -146,6 +146,10 @@ class ContrastTables(QObject):
 
     def _on_desk_failed(self, _: str) -> None:
         self._stale.clear()
+
+
+def _read(wanted: list[object], known: dict[object, Atlas]) -> tuple[Atlas, ...]:
+    return tuple(known[one] if one in known else load_atlas(one) for one in wanted)
 
 
 def _filled(

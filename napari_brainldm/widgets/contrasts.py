@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_brainldm.engine.atlas import bundled
 from napari_brainldm.engine.compared import Sharpened
 from napari_brainldm.engine.contrast_export import Reading, maps_of, write_contrast
 from napari_brainldm.engine.contrast_flags import Judged, judge
@@ -26,7 +25,7 @@ from napari_brainldm.widgets.contrast_tables import REGIONS, ContrastTables
 from napari_brainldm.widgets.job import Step, Task, Tick
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from napari_brainldm.engine.atlas import Atlas
@@ -132,7 +131,7 @@ class Contrasts(QObject):
         """Write maps, tables, figures, summary; `path` names what all begin with."""
         if self.made is None or self._desk.renderer is None:
             return
-        read = self.tables.atlas, self._threshold, self.tested
+        read = self.tables.atlases(), self._threshold, self.tested
         work = partial(_write, self._desk.renderer, self.made, read, path)
         self._desk.run(Task("save", work, self._desk.saved.emit, patient=True))
 
@@ -223,10 +222,11 @@ def _tested(
 def _write(
     renderer: Renderer,
     made: Contrasted,
-    read: tuple[Atlas | None, float, VoxelTested | None],
+    read: tuple[Callable[[], tuple[Atlas, ...]], float, VoxelTested | None],
     path: Path,
 ) -> Generator[Step, None, list[str]]:
     yield Tick("save", 0, 1)
-    atlas, threshold, tested = read
-    reading = Reading(atlas or bundled(), threshold, tested)
+    atlases, threshold, tested = read
+    regions, clusters = atlases()
+    reading = Reading(regions, threshold, tested, clusters)
     return [str(one) for one in write_contrast(renderer, made, reading, path)]

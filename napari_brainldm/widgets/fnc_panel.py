@@ -16,8 +16,9 @@ from qtpy.QtWidgets import (
 from superqt import QDoubleSlider
 
 from napari_brainldm.engine.components import domains
-from napari_brainldm.engine.fnc_edit import scaled, strange, swapped, without
+from napari_brainldm.engine.fnc_edit import strange
 from napari_brainldm.engine.heat import cells_between, heat_of_fnc
+from napari_brainldm.engine.lineage import scaled, swapped, without
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.widgets.fnc_source import FncSource
 from napari_brainldm.widgets.heat_map import HeatMap

@@ -20,8 +20,9 @@ from qtpy.QtWidgets import (
 
 from napari_brainldm.engine.fnc import Fnc, FncTable
 from napari_brainldm.engine.fnc_array import SCALES
-from napari_brainldm.engine.fnc_edit import FncLaw, mean_of, random
+from napari_brainldm.engine.fnc_edit import FncLaw, mean_of
 from napari_brainldm.engine.fnc_file import SUFFIXES, read_fnc
+from napari_brainldm.engine.lineage import drawn
 from napari_brainldm.engine.resources import bundled_fnc
 from napari_brainldm.widgets.looks import named, quiet, section, sentence_label
 
@@ -176,7 +177,7 @@ class FncSource(QWidget):
             return Fnc(self.law.mean, TRAINING)
         if what == DRAWN:
             self._draws += 1  # another one each time it is chosen
-            return random(self.law, self._draws)
+            return drawn(self.law, self._draws)
         assert self.table is not None
         return mean_of(self.table) if what == MEAN else self.table.of(what)
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.checkpoint import file_sha256
+from napari_brainldm.engine.lineage import lineages_of
 from napari_brainldm.engine.recreate import (
     Original,
     check_model,
+    make_connectivity,
     read_sidecar,
     verdict,
 )
@@ -72,6 +74,7 @@ class Revival(QObject):
         try:
             found = read_sidecar(sidecar)
             check_model(found, renderer)
+            make_connectivity(found, renderer)
         except EngineError as error:
             self.failed.emit(str(error))
             return
@@ -87,10 +90,15 @@ class Revival(QObject):
                 "full picture, then save again."
             )
             return
+        assert self._desk.renderer is not None  # it made the picture
         reference = None if pinned is None else pinned.record
         history, view = self._past.history.state, self._view()
+        digests = [request.conditions.fnc for request in history[0]]
+        made = lineages_of(digests, self._desk.renderer.fnc)
         try:
-            write_workspace(path, checkpoint, picture.record, reference, history, view)
+            write_workspace(
+                path, checkpoint, picture.record, reference, history, view, made
+            )
         except EngineError as error:
             self.failed.emit(str(error))
         else:
@@ -153,9 +161,22 @@ class Revival(QObject):
             self._begin(workspace)
 
     def _begin(self, workspace: Workspace) -> None:
-        self._comparison.unpin()
+        assert self._desk.renderer is not None
+        known = self._desk.renderer.fnc
         parts = workspace.reference, workspace.picture
-        self._waiting = [part for part in parts if part is not None]
+        waiting = [part for part in parts if part is not None]
+        try:
+            for part in waiting:
+                make_connectivity(part, self._desk.renderer)
+        except EngineError as error:
+            self.drop()
+            self.failed.emit(str(error))
+            return
+        for digest, lineage in workspace.lineages.items():
+            with suppress(EngineError):  # undo says so, if it comes to that step
+                lineage.again(digest, known)
+        self._comparison.unpin()
+        self._waiting = waiting
         self._next()
 
     def _next(self) -> None:

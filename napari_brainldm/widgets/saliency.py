@@ -16,16 +16,23 @@ from napari_brainldm.engine.attribution import (
     integrated_gradients,
 )
 from napari_brainldm.engine.compared import Sharpened
+from napari_brainldm.engine.components import Components
 from napari_brainldm.engine.fnc import Fnc
 from napari_brainldm.engine.heat import Heat, heat_of_fnc
 from napari_brainldm.engine.renderer import Renderer
+from napari_brainldm.engine.request import Derived
 from napari_brainldm.engine.saliency import (
     ByBlock,
     Sanity,
     occluded,
     paired_difference,
     randomised,
-    sanity,
+    sanity_of,
+)
+from napari_brainldm.engine.saliency_export import (
+    map_record,
+    saliency_of,
+    write_saliency,
 )
 from napari_brainldm.engine.volume import Volume
 from napari_brainldm.widgets import layers, overlays
@@ -33,17 +40,19 @@ from napari_brainldm.widgets.job import Step, Task, Tick
 from napari_brainldm.widgets.saliency_panel import (
     ATTENTION,
     BLOCKS,
+    BY_BLOCK,
     DIFFERENCE,
     GRADIENTS,
+    METHODS,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from napari_brainldm.engine.components import Components
-    from napari_brainldm.engine.request import Request
+    from napari_brainldm.engine.request import Request, Value
     from napari_brainldm.widgets.desk import Desk
 
 NAME = "Saliency"
@@ -79,10 +88,18 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What was found out, and how it stands the test; None without one."""
+    """What was found out, and how it stands the test; None without one.
+
+    Attributes
+    ----------
+    record
+        How it came to be.
+    """
 
     asked: Asked
     fnc: Fnc
+    components: Components
+    record: Derived
     value: Any
     sanity: Sanity | None
 
@@ -124,9 +141,13 @@ class Saliency(QObject):
         renderer = self._desk.renderer
         if renderer is None or self.atlas is None:
             return
+        title, told = METHODS[asked.method], _parameters(asked, self.atlas)
+        from_mean = asked.method not in BY_BLOCK
+        record = saliency_of(renderer, request, fnc, title, told, from_mean)
         one = partial(_map, request, fnc, components, self.atlas, asked)
-        work = partial(_found, renderer, fnc, asked, one)
-        self._desk.background(Task("saliency", work, self._on_found))
+        work = partial(_found, renderer, one, asked)
+        receive = partial(self._on_found, asked, fnc, components, record)
+        self._desk.background(Task("saliency", work, receive))
 
     def show_block(self, block: int, region: int) -> None:
         """Show the map of one block, and go to a region."""
@@ -135,7 +156,8 @@ class Saliency(QObject):
         value: ByBlock = self.found.value
         first, second = value.blocks[block]
         what = "Attention to" if isinstance(value, Attended) else f"{NAME}:"
-        self._show(value.maps[block], f"{what} {first}–{second}")
+        name = f"{first}–{second}"
+        self._show(value.maps[block], f"{what} {name}", name)
         here = value.atlas.labels == value.atlas.regions[region].index
         layers.go_to(self._viewer, nearest_centre(here, value.atlas.grid))
 
@@ -145,23 +167,40 @@ class Saliency(QObject):
         heat = heat_of_fnc(replace(found.fnc, vector=found.value.vector), components)
         return replace(heat, unit="")
 
+    def write(self, path: Path) -> None:
+        """Write the table of what was found; `path` names what its files begin with."""
+        if self.found is None or self._desk.renderer is None or self.atlas is None:
+            return
+        work = partial(_write, self._desk.renderer, self.found, self.atlas, path)
+        self._desk.run(Task("save", work, self._desk.saved.emit, patient=True))
+
     def close(self) -> None:
         """Let go of viewer and layers; what is shown stays."""
         self._viewer = self._layer = None
 
-    def _on_found(self, found: Found) -> None:
-        self.found = found
-        if found.asked.method == DIFFERENCE:
-            self._show(found.value, f"{NAME}: paired difference")
+    def _on_found(
+        self,
+        asked: Asked,
+        fnc: Fnc,
+        components: Components,
+        record: Derived,
+        told: tuple[Any, Sanity | None],
+    ) -> None:
+        found = self.found = Found(asked, fnc, components, record, *told)
+        if asked.method == DIFFERENCE:
+            self._show(found.value.change, f"{NAME}: paired difference")
         self.told.emit(found)
 
-    def _show(self, data: NDArray[Any], name: str) -> None:
+    def _show(self, data: NDArray[Any], name: str, block: str = "") -> None:
         assert self._desk.renderer is not None
+        assert self.found is not None
         picture = Volume(data, self._desk.renderer.card.grid.matrix)
         self._layer = overlays.show_map(
             self._viewer, self._layer, name, picture, "change"
         )
         self._layer.name = name
+        record = map_record(self._desk.renderer, self.found.record, picture, block)
+        self._layer.metadata["record"] = record
 
 
 def words_of(found: Found) -> str:
@@ -171,20 +210,41 @@ def words_of(found: Found) -> str:
     return WORDS[found.asked.method]
 
 
+def _parameters(asked: Asked, atlas: Atlas) -> dict[str, Value]:
+    """What was asked for, as records tell it."""
+    told: dict[str, Value] = {"seeds": float(asked.seeds)}
+    if asked.method == GRADIENTS:
+        names = {region.index: region.name for region in atlas.regions}
+        told |= {"points": float(asked.points), "region": names[asked.region]}
+    return told
+
+
+def _write(
+    renderer: Renderer, found: Found, atlas: Atlas, path: Path
+) -> Generator[Step, None, list[str]]:
+    yield Tick("save", 0, 1)
+    known, test = (found.components, atlas), found.sanity
+    notes = {
+        "Found": words_of(found),
+        "RandomisedWeights": None if test is None else test.told(),
+    }
+    written = write_saliency(renderer, found.value, known, found.record, notes, path)
+    return [str(one) for one in written]
+
+
 def _found(
     renderer: Renderer,
-    fnc: Fnc,
-    asked: Asked,
     one: Callable[[Renderer], Generator[Step, None, Any]],
-) -> Generator[Step, None, Found]:
+    asked: Asked,
+) -> Generator[Step, None, tuple[Any, Sanity | None]]:
     value = yield from one(renderer)
     if not asked.check:
-        return Found(asked, fnc, value, None)
+        return value, None
     yield Tick("randomised", 0, 1)
     compute = renderer.compute
     other = Renderer(randomised(renderer.checkpoint), compute.device, compute.precision)
     again = yield from one(other)
-    return Found(asked, fnc, value, sanity(_numbers(value), _numbers(again)))
+    return value, sanity_of(value, again)
 
 
 def _map(
@@ -222,11 +282,3 @@ def _plain(steps: Generator[Any, None, Any]) -> Generator[Step, None, Any]:
         if isinstance(step, Sharpened):
             step = Tick("pair", step.done, step.total)
         yield step
-
-
-def _numbers(value: Any) -> NDArray[Any]:
-    """What is compared of a map: its table, its attributions, or its voxels."""
-    if isinstance(value, ByBlock):
-        return value.table
-    found: NDArray[Any] = value.vector if isinstance(value, Attributed) else value
-    return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
+    QFileDialog,
     QFormLayout,
     QPushButton,
     QSpinBox,
@@ -44,6 +46,7 @@ class SaliencyPanel(QWidget):
 
     asked = Signal()
     clicked = Signal(int, int)  # block, region
+    writing = Signal(object)  # Path: what its files begin with
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,6 +56,7 @@ class SaliencyPanel(QWidget):
             QCheckBox("Also with randomised weights"),
             QPushButton(),
         )
+        self.export = QPushButton("Export…")
         self.blocks = HeatMap("Blocks against regions", names=NAMES)
         self.matrix = HeatMap("Attributions", square=True)
         self.words, self.sanity = sentence_label("Saliency"), sentence_label("Sanity")
@@ -60,6 +64,7 @@ class SaliencyPanel(QWidget):
         self._lay_out()
         self.method.currentIndexChanged.connect(self._on_method_changed)
         self.begin.clicked.connect(self.asked)
+        self.export.clicked.connect(self.ask)
         self.blocks.clicked.connect(self.clicked)
         self.forget()
 
@@ -73,6 +78,7 @@ class SaliencyPanel(QWidget):
         """Nothing is found out."""
         self.words.setText("")
         self.sanity.setText("")
+        self.export.setEnabled(False)
         self.blocks.hide()
         self.matrix.hide()
 
@@ -92,12 +98,21 @@ class SaliencyPanel(QWidget):
         """What was found, and whether randomised weights find the same."""
         self.words.setText(words)
         self.sanity.setText(sanity if good else f"⚠ {sanity}")
+        self.export.setEnabled(True)
 
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""
         self.blocks.set_colours(colours)
         self.matrix.set_colours(colours)
         set_style(self.sanity, f"color: {colours.warning};")
+
+    def ask(self) -> None:
+        """Ask what the files are to be called."""
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Export the saliency", "saliency.tsv", "Tab-separated (*.tsv)"
+        )
+        if name:
+            self.writing.emit(Path(name))
 
     def _on_method_changed(self) -> None:
         of_region = self.method.currentData() == GRADIENTS
@@ -119,6 +134,8 @@ class SaliencyPanel(QWidget):
         tip = "Do the same without what was learned; the two must not be alike"
         named(self.check, "Randomised weights", tip)
         named(self.begin, "Find out", "Compute the map in the background")
+        tip = "Write the table, marked synthetic, with a JSON sidecar"
+        named(self.export, "Export saliency", tip)
         for box in (self.method, self.region):
             box.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -136,5 +153,6 @@ class SaliencyPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
-        for part in (self.begin, self.words, self.sanity, self.blocks, self.matrix):
+        told = self.words, self.sanity, self.blocks, self.matrix, self.export
+        for part in (self.begin, *told):
             layout.addWidget(part)

@@ -142,6 +142,20 @@ def test_a_block_comes_from_another_person() -> None:
         swapped(one, Fnc(vectors()[0, :10]), COMPONENTS, "SC", "CB")
 
 
+def test_everybody_of_a_table_is_a_person_whatever_is_edited() -> None:
+    found = table(groups=("x", "", "x", "", ""))
+    assert [fnc.person for fnc in found.people("x")] == ["a", "c"]
+    np.testing.assert_array_equal(found.people("x")[1].vector, found.vectors[2])
+    one, other = found.of("a"), found.of("b")
+    edits = (
+        scaled(one, COMPONENTS, "SC", "CB", 0.5),
+        without(one, COMPONENTS, "SC"),
+        swapped(one, other, COMPONENTS, "SC", "CB"),
+    )
+    assert {fnc.person for fnc in edits} == {"a"}
+    assert mean_of(found).person == random(law_of(found.vectors), 1).person == ""
+
+
 def test_whoever_is_not_there_is_told() -> None:
     with pytest.raises(EngineError, match="z is not among the 5 participants"):
         table().of("z")

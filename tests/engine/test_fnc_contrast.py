@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -29,7 +30,7 @@ from napari_brainldm.engine.fnc_contrast import (
     contrasted,
     pairs_against,
 )
-from napari_brainldm.engine.fnc_edit import random
+from napari_brainldm.engine.fnc_edit import random, scaled, without
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import (
     Conditions,
@@ -57,7 +58,8 @@ def renderer() -> Renderer:
 def people(count: int) -> list[Fnc]:
     rng = np.random.default_rng(1)
     return [
-        Fnc(rng.normal(0, 0.5, 10).astype(np.float32), f"sub-{n}") for n in range(count)
+        Fnc(rng.normal(0, 0.5, 10).astype(np.float32), f"sub-{n}", person=f"sub-{n}")
+        for n in range(count)
     ]
 
 
@@ -91,7 +93,7 @@ def made_of(differences: np.ndarray, first: np.ndarray, error: float = 0.0):
 def test_both_of_a_pair_differ_by_the_condition_alone(renderer, against: str) -> None:
     three = people(3)
     for number, (first, second) in enumerate(
-        pairs_against(renderer, ASKED, three, against)
+        pairs_against(renderer, ASKED, three, against, people(4))
     ):
         assert first.conditions.fnc == three[number].digest
         assert first.origin == second.origin and first.sampler == second.sampler
@@ -102,15 +104,46 @@ def test_both_of_a_pair_differ_by_the_condition_alone(renderer, against: str) ->
         assert (second.guidance == 0) is (against == "none")
 
 
-def test_another_subject_is_everybodys_next_and_never_oneself(renderer) -> None:
+def test_another_subject_is_from_outside_in_turn_so_the_mean_is_not_0(
+    renderer,
+) -> None:
+    five = people(5)
+    pairs = pairs_against(renderer, ASKED, five[:3], "another", five)
+    firsts, seconds = (
+        [one.conditions.fnc for one in side] for side in zip(*pairs, strict=True)
+    )
+    assert seconds == [five[n].digest for n in (3, 4, 3)]
+    assert not set(firsts) & set(seconds)
+    change = [
+        renderer.fnc.of(first).vector - renderer.fnc.of(second).vector
+        for first, second in zip(firsts, seconds, strict=True)
+    ]
+    assert np.abs(np.mean(change, axis=0)).max() > 0.1
+    (alone,) = pairs_against(renderer, ASKED, five[:1], "another", five)
+    assert alone[1].conditions.fnc == five[1].digest
+
+
+def test_where_nobody_is_left_the_sentence_says_what_to_choose(renderer) -> None:
     three = people(3)
-    pairs = pairs_against(renderer, ASKED, three, "another")
-    seconds = [second.conditions.fnc for _, second in pairs]
-    assert seconds == [three[n].digest for n in (1, 2, 0)]
-    (alone,) = pairs_against(renderer, ASKED, three[:1], "another", three)
-    assert alone[1].conditions.fnc == three[1].digest
+    with pytest.raises(EngineError, match=r"Choose a group for A, or .* the mean"):
+        pairs_against(renderer, ASKED, three, "another", three)
     with pytest.raises(EngineError, match="no other subject"):
         pairs_against(renderer, ASKED, three[:1], "another", three[:1])
+
+
+def test_edited_connectivity_is_never_compared_with_its_own_person(renderer) -> None:
+    three, known = people(3), renderer.card.fnc.components
+    group = known[0].domain
+    edited = scaled(three[0], known, group, group, 0.5)
+    edited = without(edited, known, group)
+    ((_, other),) = pairs_against(renderer, ASKED, [edited], "another", three)
+    assert other.conditions.fnc == three[1].digest
+    with pytest.raises(EngineError, match="no other subject"):
+        pairs_against(renderer, ASKED, [edited], "another", three[:1])
+    # nobody's connectivity is nobody: all are others
+    drawn = random(renderer.checkpoint.fnc_law(), 1)
+    ((_, first),) = pairs_against(renderer, ASKED, [drawn], "another", three)
+    assert first.conditions.fnc == three[0].digest
 
 
 def test_no_condition_is_the_dropped_one(renderer) -> None:
@@ -250,7 +283,8 @@ def test_everything_is_written_with_its_sentence(renderer, tmp_path: Path) -> No
     made = finish(contrasted(renderer, pairs, "mean", 2, 2))
     places = atlas(renderer.card.grid)
     tested = finish(voxel_test(made.compared.differences, made.mask, 20))
-    reading = Reading(places, 0.5, tested)
+    other = replace(places, name="Elsewhere")
+    reading = Reading(places, 0.5, tested, other)
     written = write_contrast(renderer, made, reading, tmp_path / "study.nii.gz")
     assert all(path.is_file() for path in written)
     ends = {path.name.partition("synthetic_")[2] for path in written}
@@ -274,6 +308,9 @@ def test_everything_is_written_with_its_sentence(renderer, tmp_path: Path) -> No
     assert told["Inference"] == made.compared.sentence()
     assert told["VoxelTest"] == tested.told() and told["Threshold"] == 0.5
     assert told["Atlas"]["sha256"] == places.digest
+    assert told["RegionTable"].startswith(places.name)
+    assert told["AtlasOfClusters"]["name"] == "Elsewhere"
+    assert "Elsewhere" in told["ClusterTable"]
     assert told["Subjects"] == 2 and told["Seeds"] == 2 and told["Synthetic"]
     assert set(told["Connectivity"].values()) == {"sub-0", "sub-1", "training mean"}
     sidecar = json.loads(change.with_name(change.name[:-7] + ".json").read_text())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from napari_brainldm.engine.components import write_components
 from napari_brainldm.engine.fnc import Fnc, connections, square, triangle
 from napari_brainldm.engine.fnc_file import read_fnc, write_fnc
 from napari_brainldm.engine.request import EngineError
@@ -123,6 +124,29 @@ def test_groups_are_read_beside_the_table(tmp_path: Path) -> None:
     assert read_fnc(path).groups == ()
 
 
+def test_a_person_who_stands_twice_is_refused(tmp_path: Path) -> None:
+    """Else the first row would count as two people."""
+    path, ids = tmp_path / "fnc.csv", tmp_path / "ids.txt"
+    held = triangle(matrices())
+    names = ("sub-7", "sub-8", "7", "sub-8")
+    path.write_text(write_fnc([Fnc(*row) for row in zip(held, names, strict=True)]))
+    refused(r"fnc\.csv names 7, sub-8 twice\. Keep one row", path)
+    bare = tmp_path / "fnc.npy"
+    np.save(bare, held)
+    assert read_fnc(bare).numbered
+    ids.write_text("a\nb\na\nc\n")
+    refused(r"ids\.txt names a twice", bare, participants=ids)
+
+
+def test_53_components_named_by_their_number_alone_are_told(tmp_path: Path) -> None:
+    path, names = tmp_path / "fnc.npy", tmp_path / "components.tsv"
+    np.save(path, triangle(matrices(count=53)))
+    found = read_fnc(path)
+    assert "taken for NeuroMark 1.0 by their number alone" in found.notes[-1]
+    names.write_text(write_components(found.components))
+    assert "NeuroMark" not in str(read_fnc(path, components=names).notes)
+
+
 def test_what_says_r_but_is_not_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "fnc.npy"
     np.save(path, triangle(matrices()))
@@ -212,3 +236,6 @@ def test_a_damaged_matlab_file_is_told(tmp_path: Path) -> None:
     savemat(path, {"fnc_corrs_all": matrices()})
     path.write_bytes(path.read_bytes()[:300])
     refused("cannot be read", path)
+    for held in (b"", b"no arrays\n", b"Id,a,b,c\n1,0.1,0.2,0.3\n" * 20, bytes(600)):
+        path.write_bytes(held)
+        refused("cannot be read .* damaged or of another kind", path)

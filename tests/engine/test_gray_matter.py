@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_brainldm.engine.gray_matter import of_map, of_picture, of_t1, shrinking
+from napari_brainldm.engine.gray_matter import (
+    as_it_is,
+    of_map,
+    of_picture,
+    of_t1,
+    shrinking,
+)
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resample import resample
 from napari_brainldm.engine.resources import bundled_segmenter
@@ -112,6 +118,43 @@ def test_what_is_no_probability_map_is_refused(phantom, factor, offset) -> None:
     data = (factor * phantom[1] + offset).astype(np.float32)
     with pytest.raises(EngineError, match="a gray-matter map runs from 0 to about 1"):
         of_map(Volume(data, GRID.matrix), GRID)
+
+
+def test_labels_and_masks_are_no_gray_matter(phantom) -> None:
+    """Though they lie where a brain lies, and hold nothing above 3."""
+    picture, truth = phantom
+    brain = (picture.data > 0).astype(np.float32)
+    labels = brain + (truth > 0.5) + 2 * ((brain > 0) & (truth < 0.2))
+    for data in (brain, labels, (truth > 0.5).astype(np.float32)):
+        for modulated in (None, True):
+            with pytest.raises(EngineError, match="whole numbers alone"):
+                of_map(Volume(data.astype(np.float32), GRID.matrix), GRID, modulated)
+
+
+def test_more_or_less_than_any_brain_holds_is_refused(phantom) -> None:
+    picture, truth = phantom
+    brain = (picture.data > 0).astype(np.float32)
+    soft = brain + truth + 0.1 * brain * picture.data  # as CAT12's p0, 1 to 3
+    for data in (soft, 0.9 * brain + 0.1 * truth, 0.1 * truth):
+        with pytest.raises(EngineError, match=r"adds up to \d+ ml of gray matter"):
+            of_map(Volume(data, GRID.matrix), GRID, modulated=True)
+    # a small head and a large one are people
+    for factor in (0.5, 1.5):
+        assert of_map(Volume(factor * truth, GRID.matrix), GRID).ml > 0
+
+
+def test_a_map_on_the_grid_is_checked_and_left_as_it_is(phantom) -> None:
+    _, truth = phantom
+    own = Volume(truth, GRID.matrix)
+    np.testing.assert_array_equal(as_it_is(own, GRID), truth)
+    for data, sentence in (
+        ((truth > 0.5).astype(np.float32), "whole numbers alone"),
+        (255 * truth, "a gray-matter map runs from 0"),
+        (0.1 * truth, "adds up to"),
+        (np.roll(truth, (15, -20, 10), (0, 1, 2)), "does not lie in MNI space"),
+    ):
+        with pytest.raises(EngineError, match=sentence):
+            as_it_is(Volume(data, GRID.matrix), GRID)
 
 
 def test_modulation_is_the_volume_of_each_place() -> None:

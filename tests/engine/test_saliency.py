@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,15 +29,20 @@ from napari_brainldm.engine.request import (
     Seed,
 )
 from napari_brainldm.engine.saliency import (
+    GRAY,
+    Changed,
     Sanity,
     occluded,
     paired_difference,
     randomised,
     sanity,
+    sanity_of,
 )
+from napari_brainldm.engine.saliency_export import saliency_of, write_saliency
 from tests.tiny import tiny_gm_ldm
 
 ASKED = Request(origin=Seed(5), sampler=Sampler("ddim", 3))
+MEAN = Fnc(tiny_gm_ldm().fnc_law().mean, "training mean")
 KNOWN = tuple(
     Component(n, f"C{n}", domain) for n, domain in enumerate("AABBC", start=1)
 )
@@ -169,9 +176,9 @@ def test_randomised_weights_keep_their_values_and_lose_their_places(renderer) ->
 
 
 def test_a_map_is_told_from_that_of_randomised_weights(renderer, somebody) -> None:
-    trained = finish(paired_difference(renderer, ASKED, somebody, 2))
+    trained = finish(paired_difference(renderer, ASKED, somebody, 2)).change
     other = Renderer(randomised(renderer.checkpoint), "cpu", "float32")
-    shuffled = finish(paired_difference(other, ASKED, somebody, 2))
+    shuffled = finish(paired_difference(other, ASKED, somebody, 2)).change
     assert np.isfinite(shuffled).all()
     assert sanity(trained, trained).spearman == pytest.approx(1)
     assert not sanity(trained, trained).passed
@@ -180,3 +187,55 @@ def test_a_map_is_told_from_that_of_randomised_weights(renderer, somebody) -> No
     assert "Do not read it" in Sanity(0.5).told()
     with pytest.raises(EngineError, match="same everywhere"):
         sanity(np.zeros(5), trained)
+
+
+def test_a_map_is_compared_in_gray_matter_alone() -> None:
+    rng, shape = np.random.default_rng(0), (10, 10, 10)
+    reference = np.zeros(shape, np.float32)
+    reference[:3] = GRAY  # 30 % of the voxels
+    change = rng.normal(size=shape).astype(np.float32)
+    other = rng.normal(size=shape).astype(np.float32)
+    other[:3] = change[:3]  # nothing in it was learned
+    trained, shuffled = Changed(change, reference), Changed(other, 0 * reference)
+    assert abs(sanity(change, other).spearman) < 0.5
+    assert sanity_of(trained, shuffled).spearman == pytest.approx(1)
+    with pytest.raises(EngineError, match="shows no gray matter"):
+        sanity_of(shuffled, trained)
+
+
+def test_gray_matter_is_that_of_the_mean_connectivity(renderer, somebody) -> None:
+    found = finish(paired_difference(renderer, ASKED, somebody, 1))
+    mean = renderer.fnc.of(renderer.fnc.mean)
+    np.testing.assert_allclose(found.reference, picture(renderer, mean, 5), atol=1e-6)
+
+
+# files --------------------------------------------------------------------------------
+
+
+def written(renderer, value, known, folder: Path) -> tuple[list[list[str]], dict]:
+    """Rows of the table, and the sidecar."""
+    derived = saliency_of(renderer, ASKED, MEAN, "method", {"seeds": 2.0}, True)
+    paths = write_saliency(renderer, value, known, derived, {}, folder / "s.tsv")
+    assert all("desc-synthetic" in path.name for path in paths)
+    lines = paths[0].read_text().splitlines()
+    return [line.split("\t") for line in lines], json.loads(paths[1].read_text())
+
+
+def test_tables_hold_what_was_found(renderer, somebody, halves, tmp_path) -> None:
+    found = finish(occluded(renderer, ASKED, somebody, KNOWN, halves))
+    rows, told = written(renderer, found, (KNOWN, halves), tmp_path)
+    assert rows[0] == ["network_1", "network_2", "left", "right"]
+    assert rows[2][:2] == ["A", "B"] and len(rows) == 1 + len(found.blocks)
+    numbers = np.array([row[2:] for row in rows[1:]], float)
+    np.testing.assert_allclose(numbers, found.table, rtol=1e-4)
+    assert told["Synthetic"] is True and len(told["Derived"]["requests"]) == 4
+    vector = np.arange(10, dtype=np.float32)
+    rows, _ = written(renderer, Attributed(vector, 1.0), (KNOWN, halves), tmp_path)
+    assert rows[2] == ["1 C1 (A)", "3 C3 (B)", "1"] and len(rows) == 11
+    change = np.ones(renderer.card.grid.shape, np.float32)
+    change[halves.labels == 2] = -2
+    value = Changed(change, change)
+    rows, told = written(renderer, value, (KNOWN, halves), tmp_path)
+    half = str(change.size // 2)
+    assert rows[1:] == [["1", "left", half, "1"], ["2", "right", half, "-2"]]
+    assert told["Atlas"]["name"] == "halves"

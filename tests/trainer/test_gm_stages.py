@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 
 from napari_brainldm.engine.card import Card, Intensity, ScheduleSpec
 from napari_brainldm.engine.checkpoint import (
@@ -16,16 +17,17 @@ from napari_brainldm.engine.checkpoint import (
     save_checkpoint,
 )
 from napari_brainldm.engine.components import components_of
-from napari_brainldm.engine.fnc import FncTable
+from napari_brainldm.engine.fnc import FncTable, square
 from napari_brainldm.engine.networks.gm_autoencoder import GrayMatterAutoencoderSpec
 from napari_brainldm.engine.networks.prior import PriorSpec
 from napari_brainldm.engine.networks.vit_denoiser import CodedPrior, ViTSpec
 from napari_brainldm.engine.request import EngineError
 from tests.trainer import toys
 from tests.trainer.toys import LOOP
-from trainer.data.bids import Entry
+from trainer.config import DataConfig, RunConfig
+from trainer.data.bids import Dataset, Entry
 from trainer.gm_config import GmAutoencoderConfig, GmLdmConfig
-from trainer.gm_runs import with_fnc
+from trainer.gm_runs import fnc_of, told_of, with_fnc
 from trainer.loop import Item, rate, train, trained
 from trainer.stages.autoencoder import kl_divergence, seeded_forward
 from trainer.stages.gm_autoencoder import GmAutoencoderStage, correlation, pretrained
@@ -236,3 +238,32 @@ def test_scans_without_connectivity_are_left_out_and_named() -> None:
     assert places == [0, 2, 3]
     np.testing.assert_array_equal(vectors, table.vectors[[2, 0, 2]])
     assert told == "3 scans have connectivity; left out: sub-x"
+
+
+def test_scans_and_rows_without_a_partner_are_told_of_the_whole_dataset() -> None:
+    table = FncTable(("a", "b", "c", "d"), connectivity(4), components_of(4))
+    scans = [Entry(f"sub-{name}", "", Path(), ()) for name in ("c", "x", "a")]
+    told = told_of(Dataset(tuple(scans[:2]), tuple(scans[2:]), 0.0), table)
+    assert told == (
+        "2 scans have connectivity; 1 scans have none (sub-x); 2 rows of connectivity "
+        "have no scan (b, d)."
+    )
+
+
+def test_gifts_file_trains_with_a_list_of_ids_and_a_session(tmp_path: Path) -> None:
+    held = square(connectivity(3))
+    both = np.stack([held, 0.5 * held], axis=1)
+    savemat(tmp_path / "x_postprocess_results.mat", {"fnc_corrs_all": both})
+    (tmp_path / "ids.txt").write_text("sub-01\nsub-02\nsub-03\n")
+    data = DataConfig(
+        str(tmp_path), fnc="x_postprocess_results.mat", fnc_ids="ids.txt", fnc_session=1
+    )
+    table = fnc_of(RunConfig("gm", "", data))
+    assert table.participants == ("sub-01", "sub-02", "sub-03")
+    np.testing.assert_allclose(table.vectors, 0.5 * connectivity(3), rtol=1e-6)
+    entries = (Entry("sub-03", "", Path(), ()),)
+    np.testing.assert_array_equal(with_fnc(entries, table)[1], table.vectors[2:])
+    with pytest.raises(EngineError, match=r"2 sessions of each participant"):
+        fnc_of(RunConfig("gm", "", replace(data, fnc_session=None)))
+    with pytest.raises(EngineError, match=r"Set data\.fnc_ids to a text file"):
+        fnc_of(RunConfig("gm", "", replace(data, fnc_ids="")))

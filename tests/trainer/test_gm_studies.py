@@ -26,6 +26,7 @@ from benchmarks.gm_studies import (
 from napari_brainldm.engine.atlas import Atlas, Region
 from napari_brainldm.engine.fnc import Fnc, connections
 from napari_brainldm.engine.renderer import Renderer
+from napari_brainldm.engine.saliency import GRAY
 from napari_brainldm.engine.volume import Grid, mni_grid
 from tests.tiny import tiny_gm_ldm
 from trainer.data.connectivity import ConnectivityConfig, Shift, draw_fnc
@@ -134,6 +135,7 @@ def test_a_pool_holds_pairs_under_one_noise() -> None:
     assert pool.differences[0].any()
     assert pool.values.shape == (3, len(pool.atlas.regions))
     assert pool.inside.shape[1] == (pool.reference >= GRAY_VOXEL).sum()
+    assert GRAY == GRAY_VOXEL  # the window tests its maps in the same voxels
 
 
 def test_the_benchmark_walks_to_its_end() -> None:

@@ -15,6 +15,7 @@ from napari_brainldm.engine.card import Intensity
 from napari_brainldm.engine.checkpoint import load_checkpoint, save_checkpoint
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.scan_file import save_volume
+from napari_brainldm.engine.tissue import gray_prior
 from napari_brainldm.engine.volume import Grid, Volume, mni_grid
 from tests.tiny import tiny_checkpoint
 from trainer.data import pictures as module
@@ -50,6 +51,16 @@ def test_a_scan_on_the_grid_is_only_scaled(entries, monkeypatch):
     unit = np.percentile(raw[raw > 0], 99.5)
     np.testing.assert_allclose(found, np.clip(raw / unit, 0, 1), atol=1e-6)
     assert found.dtype == np.float32
+
+
+def test_a_map_on_the_grid_is_taken_as_it_is_and_a_mask_is_refused(tmp_path):
+    path, intensity = tmp_path / "map.nii.gz", Intensity(scaling="probability")
+    gray = gray_prior(GRID)
+    save_volume(Volume(gray, GRID.matrix), path)
+    np.testing.assert_allclose(on_grid(path, GRID, intensity), gray, atol=1e-6)
+    save_volume(Volume((gray > 0.5).astype(np.float32), GRID.matrix), path)
+    with pytest.raises(EngineError, match="labels or a mask"):
+        on_grid(path, GRID, intensity)
 
 
 def test_a_larger_box_of_the_same_voxels_is_padded(entries, monkeypatch):

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QToolTip
 from napari_brainldm.engine.checkpoint import save_checkpoint
 from napari_brainldm.engine.components import Component
 from napari_brainldm.engine.fnc import Fnc
+from napari_brainldm.engine.fnc_contrast import pairs_against
 from napari_brainldm.engine.fnc_edit import mean_of, scaled, swapped, without
 from napari_brainldm.engine.fnc_file import write_fnc
 from napari_brainldm.engine.heat import Heat, heat_of_fnc
@@ -237,6 +238,174 @@ def test_maps_of_gray_matter_are_not_segmented(dock: ConnectivityDock) -> None:
     assert dock.asked.isHidden()
 
 
+# -- another session ---------------------------------------------------------------
+
+
+def later(
+    qtbot: Any, viewer: Any, model: Path, docks: list[Any], table: Path | None
+) -> ConnectivityDock:
+    """A dock of another session, with the people of `table` loaded or with nobody."""
+    dock = ConnectivityDock(viewer, model)
+    docks.append(dock)
+    assert_settled(qtbot, dock)
+    if table is not None:
+        load(qtbot, dock, table)
+    return dock
+
+
+def alter(qtbot: Any, dock: ConnectivityDock) -> None:
+    """Every edit there is, of what is shown."""
+    panel = dock.matrices
+    panel.first.setCurrentText("SC")
+    panel.second.setCurrentText("CB")
+    panel.slider.setValue(0.123456789)
+    panel.others.setCurrentIndex(3)
+    panel.others.activated.emit(3)
+    panel.second.setCurrentText("SC")
+    panel.slider.setValue(-1.7)
+    panel.first.setCurrentText("CB")
+    panel.zero.click()
+    panel.slider.setValue(1.0)
+    panel.first.setCurrentText("SC")
+    panel.slider.setValue(2.0 / 3)
+    dock.ask()
+    assert_settled(qtbot, dock)
+
+
+def exported(qtbot: Any, dock: ConnectivityDock, folder: Path) -> tuple[Path, Any]:
+    """The sidecar of the picture shown, and its voxels."""
+    with qtbot.waitSignal(dock.desk.saved):
+        dock.desk.save(folder / "one.nii.gz")
+    assert_settled(qtbot, dock)
+    return next(folder.glob("one*.json")), shown(dock)
+
+
+@pytest.mark.parametrize(
+    ("begin", "edited"),
+    [("sub-02", False), ("mean of the table", False), ("random", True)],
+)
+def test_a_sidecar_comes_back_in_another_session(
+    make_napari_viewer_proxy: Any,
+    qtbot: Any,
+    dock: ConnectivityDock,
+    gm_ldm_file: Path,
+    table_file: Path,
+    tmp_path: Path,
+    docks: list[Any],
+    begin: str,
+    edited: bool,
+) -> None:
+    load(qtbot, dock, table_file)
+    dock.matrices.source.pick(begin)
+    assert_settled(qtbot, dock)
+    if edited:
+        alter(qtbot, dock)
+    sidecar, before = exported(qtbot, dock, tmp_path)
+    assert dock.matrices.fnc is not None
+    name = dock.matrices.fnc.name
+    other = later(qtbot, dock._viewer, gm_ldm_file, docks, table_file)
+    assert not np.array_equal(shown(other), before)
+    other.past.opened.emit(sidecar)
+    assert_settled(qtbot, other)
+    assert other.error.isHidden(), other.error.words.text()
+    assert "bit for bit" in other.status.words.text()
+    np.testing.assert_array_equal(shown(other), before)
+    assert other.matrices.words.text() == name.replace("random 1", "random")
+
+
+def test_what_nobody_loaded_is_asked_for_and_no_matrix_is_written(
+    qtbot: Any,
+    dock: ConnectivityDock,
+    gm_ldm_file: Path,
+    table_file: Path,
+    tmp_path: Path,
+    docks: list[Any],
+) -> None:
+    load(qtbot, dock, table_file)
+    alter(qtbot, dock)
+    sidecar, _ = exported(qtbot, dock, tmp_path)
+    told = json.loads(sidecar.read_text())["Connectivity"]
+    assert "drawn" not in told  # a person's matrix is no output
+    assert [edit["edit"] for edit in told["edits"]] == [
+        *("scaled", "swapped", "scaled", "without", "scaled")
+    ]
+    other = later(qtbot, dock._viewer, gm_ldm_file, docks, None)
+    other.past.opened.emit(sidecar)
+    assert "Load that file first" in other.error.words.text()
+    load(qtbot, other, table_file)
+    other.past.opened.emit(sidecar)
+    assert_settled(qtbot, other)
+    assert "bit for bit" in other.status.words.text()
+
+
+def test_a_changed_recipe_is_refused(
+    qtbot: Any, dock: ConnectivityDock, tmp_path: Path
+) -> None:
+    dock.matrices.slider.setValue(0.5)
+    dock.ask()
+    assert_settled(qtbot, dock)
+    sidecar, _ = exported(qtbot, dock, tmp_path)
+    told = json.loads(sidecar.read_text())
+    for change, words in (
+        ({"factor": 0.25}, "did not come out of the edits"),
+        ({"domains": ["all"]}, "the connectivity of 1 components is recorded"),
+        ({"networks": []}, "is not the sidecar of a picture"),
+    ):
+        edit = told["Connectivity"]["edits"][0] | change
+        changed = told | {"Connectivity": told["Connectivity"] | {"edits": [edit]}}
+        sidecar.write_text(json.dumps(changed))
+        dock.past.opened.emit(sidecar)
+        assert words in dock.error.words.text()
+
+
+def test_a_workspace_brings_back_what_was_drawn_and_edited(
+    qtbot: Any,
+    dock: ConnectivityDock,
+    gm_ldm_file: Path,
+    tmp_path: Path,
+    docks: list[Any],
+) -> None:
+    dock.matrices.source.pick("random")
+    assert_settled(qtbot, dock)
+    drawn = shown(dock)
+    dock.matrices.zero.click()
+    assert_settled(qtbot, dock)
+    edited, path = shown(dock), tmp_path / "one.workspace.json"
+    dock.below.kept.emit(path)
+    other = later(qtbot, dock._viewer, gm_ldm_file, docks, None)
+    other.below.reopened.emit(path)
+    assert_settled(qtbot, other)
+    assert other.error.isHidden(), other.error.words.text()
+    np.testing.assert_array_equal(shown(other), edited)
+    other.past.undo.click()
+    assert_settled(qtbot, other)
+    np.testing.assert_array_equal(shown(other), drawn)
+
+
+def test_a_model_opened_later_knows_the_people_loaded(
+    qtbot: Any, dock: ConnectivityDock, gm_ldm_file: Path, table_file: Path
+) -> None:
+    load(qtbot, dock, table_file)
+    dock.open(gm_ldm_file)
+    assert_settled(qtbot, dock)
+    assert dock.desk.renderer is not None
+    table = dock.matrices.source.table
+    assert table is not None
+    for fnc in (*table.people(), mean_of(table)):
+        assert dock.desk.renderer.fnc.of(fnc.digest) is not None
+
+
+def test_nobody_is_compared_with_the_same_draw(
+    dock: ConnectivityDock,
+) -> None:
+    dock.matrices.source.pick("random")
+    fnc, renderer = dock.matrices.fnc, dock.desk.renderer
+    assert fnc is not None and renderer is not None
+    asked = dock.form.request()  # type: ignore[union-attr]
+    [(own, other)] = pairs_against(renderer, asked, [fnc], "random")
+    assert own.conditions.fnc != other.conditions.fnc
+
+
 # -- comparisons -------------------------------------------------------------------
 
 
@@ -385,6 +554,33 @@ def test_gradients_tell_their_completeness(
     heat = dock.saliency.matrix.heat
     assert heat is not None
     np.testing.assert_array_equal(heat.values[0, 1:], found.value.vector[:4])
+
+
+def test_saliency_is_saved_and_written_as_synthetic(
+    qtbot: Any, dock: ConnectivityDock, table_file: Path, tmp_path: Path
+) -> None:
+    load(qtbot, dock, table_file)
+    assert_settled(qtbot, dock)
+    assert not dock.saliency.export.isEnabled()
+    dock.saliency.check.setChecked(False)
+    find_out(qtbot, dock, "difference")
+    layer = dock._viewer.layers["Saliency: paired difference"]
+    first = layer.metadata["record"]
+    assert first["Synthetic"] is True
+    find_out(qtbot, dock, "blocks")
+    dock.saliency.blocks.clicked.emit(1, 3)
+    layer = dock._viewer.layers["Saliency: SC–CB"]
+    told = layer.metadata["record"]["Derived"]  # no longer that of the map before
+    assert told["operation"] == "Occlusion of network blocks"
+    assert told["parameters"]["block"] == "SC–CB"
+    saved = layer.save(str(tmp_path / "map.nii.gz"), plugin="napari-brainldm")
+    assert "desc-synthetic" in Path(saved[0]).name
+    assert "EditedAfterwards" not in json.loads(Path(saved[1]).read_text())
+    dock.saliency.writing.emit(tmp_path / "found.tsv")
+    assert_settled(qtbot, dock)
+    assert dock.status.words.text() == "Wrote found_desc-synthetic_blocks.tsv"
+    told = json.loads((tmp_path / "found_desc-synthetic_blocks.json").read_text())
+    assert told["Synthetic"] is True and told["RandomisedWeights"] is None
 
 
 def test_the_mean_itself_has_no_saliency(qtbot: Any, dock: ConnectivityDock) -> None:

@@ -12,6 +12,7 @@ from napari_brainldm.engine import resources
 from napari_brainldm.engine.attention import Attended
 from napari_brainldm.engine.fnc_contrast import Contrasted
 from napari_brainldm.engine.fnc_sample import sample_fnc
+from napari_brainldm.engine.lineage import scaled
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.widgets import samples
 from napari_brainldm.widgets.connectivity import ConnectivityDock
@@ -193,6 +194,33 @@ def test_an_impatient_hand_gets_all_it_asked_for(
 
 
 # -- a test of voxels --------------------------------------------------------------
+
+
+def test_an_edited_person_is_compared_with_whom_is_chosen(
+    qtbot: Any, dock: ConnectivityDock
+) -> None:
+    """And never with its own original, though that one comes first."""
+    dock.open_sample()
+    assert_settled(qtbot, dock)
+    panel, table = dock.contrast, dock.matrices.source.table
+    assert table is not None and dock.matrices.fnc is not None
+    dock.matrices.show_fnc(scaled(table.people()[0], table.components, "SC", "CB", 0.5))
+    assert not panel.whom.isEnabled()
+    panel.against.setCurrentIndex(panel.against.findData("another"))
+    assert panel.whom.isEnabled() and panel.whom.count() == 1 + PEOPLE
+    panel.seeds.setValue(1)
+    panel.nulls.setValue(0)
+    for chosen, other in (("", 1), ("sub-07", 7)):
+        panel.whom.setCurrentIndex(panel.whom.findData(chosen))
+        panel.begin.click()
+        assert_settled(qtbot, dock)
+        made = dock.contrasts.made
+        assert made is not None
+        _, second = made.compared.record.requests
+        assert second.conditions.fnc == table.people()[other].digest
+    panel.whom.setCurrentIndex(panel.whom.findData("sub-00"))
+    panel.begin.click()
+    assert "no other subject" in dock.error.words.text()
 
 
 def test_voxels_are_tested_told_and_written(

@@ -107,10 +107,10 @@ def on_grid(
 
 def _map_on_grid(scan: Volume, grid: Grid) -> Array:
     """A gray-matter map on `grid`; as it is where it lies there already."""
-    from napari_brainldm.engine.gray_matter import of_map
+    from napari_brainldm.engine.gray_matter import as_it_is, of_map
 
     if scan.grid.is_at(grid):
-        return scan.data.clip(min=0)
+        return as_it_is(scan, grid)
     return of_map(scan, grid).volume.data
 
 
