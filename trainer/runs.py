@@ -37,7 +37,7 @@ from trainer.prepared import (
     stage_path,
 )
 from trainer.processes import first_alone, only_first, processes
-from trainer.stages.autoencoder import AutoencoderStage
+from trainer.stages.autoencoder import AutoencoderStage, started_from
 from trainer.stages.directions import encode, with_directions
 from trainer.stages.forecast import with_forecast
 from trainer.stages.ldae import LdaeStage
@@ -131,6 +131,8 @@ def _stage(
 def _on_dataset(
     config: RunConfig, stage: str, workers: int
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
+    if stage == "autoencoder":
+        _check_trained_here(config)
     dataset = read_dataset(config.data)
     yield f"{len(dataset.train)} scans to train on, {len(dataset.held_out)} held out"
     yield from prepared(config, dataset, workers)
@@ -149,6 +151,17 @@ def _on_dataset(
     if stage == "gmldm":
         return (yield from gmldm(config, dataset))
     return (yield from _preview_decoder(config, dataset))
+
+
+def _check_trained_here(config: RunConfig) -> None:
+    """Refuse, before hours of preparing, an autoencoder that cannot be trained."""
+    if config.autoencoder.checkpoint:
+        raise EngineError(
+            f"This run takes the autoencoder of {config.autoencoder.checkpoint} as it "
+            "is, so there is none to train. Go on with the stage ldm, or set "
+            "autoencoder.start instead of autoencoder.checkpoint to train on from it."
+        )
+    started_from(config.autoencoder)
 
 
 def _voxel_space(config: RunConfig) -> Iterator[str]:
@@ -210,11 +223,19 @@ def _autoencoder_card(config: RunConfig, dataset: Dataset) -> Card:
 
 def _autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig]:
     card = _autoencoder_card(config, dataset)
+    before = started_from(config.autoencoder)
+    if before is not None:
+        known = before.card.provenance
+        told = f"({known.trained_on or 'unknown data'})"
+        notes = (f"Its autoencoder was fine-tuned from {before.card.name} {told}.",)
+        # what is made of these weights stays under their terms
+        made = replace(card.provenance, licence=known.licence, notes=notes)
+        card = replace(card, provenance=made)
     train_set, unseen = (
         pictures_of(config, e) for e in (dataset.train, dataset.held_out)
     )
     stage = AutoencoderStage(
-        config.autoencoder, card, train_set, unseen, config.data.flips
+        config.autoencoder, card, train_set, unseen, config.data.flips, before
     )
     return stage, config.autoencoder.loop
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.networks.gradient_estimator import GradientEstimatorSpec
 from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.request import EngineError
@@ -157,6 +158,11 @@ def test_what_is_left_out_has_the_default(tmp_path):
         ("[ldm.loop]\nlog_every = 0", "loop.log_every is 0"),
         ("[ldm.loop]\nprecision = 'fp8'", "known are auto, no, bf16"),
         ("[ldm.loop]\nema = 1.0", "0 <= ema < 1"),
+        ("[autoencoder]\nstart = 'a'\ncheckpoint = 'b'", "Set one of them"),
+        (
+            "[autoencoder]\nstart = 'a'\nspec = { voxel_channels = 1 }",
+            "voxels have no autoencoder to train",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path, text, sentence):
@@ -190,6 +196,8 @@ def test_ldae2025_has_the_papers_networks():
     wanted = GradientEstimatorSpec(code_size=768, strides=(1, 2, 2))
     assert config.ldm.spec == wanted
     assert config.ldae.encoder == SemanticEncoderSpec()
+    # of the UK Biobank model, so that its weights may begin the training
+    assert config.autoencoder.spec == AutoencoderSpec()
     assert config.autoencoder.spec.latent_shape((128, 160, 128)) == (3, 16, 20, 16)
     assert model_grid(config.data).shape == (128, 160, 128)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch.nn import functional
 
 from napari_brainldm.engine import diffusion
 from napari_brainldm.engine.card import Card, ScheduleSpec
@@ -32,6 +35,7 @@ from tests.trainer import toys
 from trainer.config import LdaeConfig, LdmConfig, load_config
 from trainer.loop import train, trained
 from trainer.stages import representation
+from trainer.stages.backbone import begin_backbone
 from trainer.stages.ldae import NEW, LdaeStage
 from trainer.stages.ldm import LdmStage
 
@@ -225,6 +229,119 @@ def test_even_weights_make_the_noise_left_the_error_of_v() -> None:
     weight = representation.even_weights_at(sigmas).view(-1, 1, 1, 1, 1)
     error = (diffusion.target("v", x0, eps, sigma) - out) ** 2
     torch.testing.assert_close((weight * left).float(), error, atol=2e-3, rtol=2e-3)
+
+
+def of_torchvision(spec: SemanticEncoderSpec) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of torchvision's ConvNeXt of these sizes, with 1000 classes."""
+    found: dict[str, tuple[int, ...]] = {}
+
+    def layer(name: str, *weight: int) -> None:
+        found[f"{name}.weight"], found[f"{name}.bias"] = weight, weight[:1]
+
+    before = spec.channels[0]
+    layer("features.0.0", before, 3, 4, 4)
+    layer("features.0.1", before)
+    for level, (width, count) in enumerate(
+        zip(spec.channels, spec.blocks, strict=True)
+    ):
+        if level:
+            layer(f"features.{2 * level}.0", before)
+            layer(f"features.{2 * level}.1", width, before, 2, 2)
+        for n in range(count):
+            place = f"features.{2 * level + 1}.{n}"
+            found[f"{place}.layer_scale"] = (width, 1, 1)
+            layer(f"{place}.block.0", width, 1, 7, 7)
+            layer(f"{place}.block.2", width)
+            layer(f"{place}.block.3", 4 * width, width)
+            layer(f"{place}.block.5", width, 4 * width)
+        before = width
+    layer("classifier.0", before)
+    layer("classifier.2", 1000, before)
+    return found
+
+
+def public_weights(spec: SemanticEncoderSpec = ENCODER) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = of_torchvision(spec)
+    return {k: torch.randn(v, generator=generator) for k, v in shapes.items()}
+
+
+def test_the_published_layout_is_that_of_convnext_small() -> None:
+    found = of_torchvision(SemanticEncoderSpec())
+    assert sum(math.prod(shape) for shape in found.values()) == 50_223_688
+    with torch.device("meta"):
+        own = SemanticEncoderSpec().build().backbone.state_dict()
+    assert {k for k in found if not k.startswith("classifier.2.")} == own.keys()
+
+
+@pytest.mark.parametrize("name", ["convnext.pth", "convnext.safetensors"])
+def test_the_encoder_begins_with_torchvisions_weights(
+    name: str,
+    pretrained: Checkpoint,
+    pictures: np.ndarray,
+    latents: np.ndarray,
+    tmp_path: Path,
+) -> None:
+    held, path = public_weights(), tmp_path / name
+    (torch.save if path.suffix == ".pth" else save_file)(held, path)
+    config = LdaeConfig(ENCODER, LOOP, backbone=str(path))
+    unseen = pictures[:2], latents[:2]
+    stage = LdaeStage(config, pretrained, (pictures, latents), unseen)
+    backbone = stage.players[0].network.encoder.backbone
+    for key, value in backbone.state_dict().items():
+        if key != "features.0.0.weight":
+            assert torch.equal(value, held[key]), key
+    gray = torch.rand((2, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+    weight, bias = (held[f"features.0.0.{part}"] for part in ("weight", "bias"))
+    of_colours = functional.conv2d(gray.expand(-1, 3, -1, -1), weight, bias, stride=4)
+    torch.testing.assert_close(backbone.features[0][0](gray), of_colours)
+    assert f"began with the weights of {name}." in stage.card.provenance.notes[-1]
+
+
+def without(name: str) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in public_weights().items() if k != name}
+
+
+@pytest.mark.parametrize(
+    ("held", "sentence"),
+    [
+        (
+            public_weights(replace(ENCODER, channels=(4, 4, 8, 8))),
+            r"tensors differ, the first is 'classifier.0.bias' with \(8,\) where \(16",
+        ),
+        (
+            without("features.1.0.layer_scale"),
+            "'features.1.0.layer_scale' with nothing",
+        ),
+        (without("features.0.0.weight"), "1 tensors differ.*with nothing"),
+        (
+            public_weights() | {"fc.weight": torch.zeros(2)},
+            "'fc.weight' with .* nothing",
+        ),
+        (
+            public_weights() | {"features.0.0.weight": torch.zeros(4, 2, 4, 4)},
+            r"with \(4, 2, 4, 4\) where \(4, 1, 4, 4\) is needed",
+        ),
+    ],
+    ids=["sizes", "missing", "no stem", "left over", "two colours"],
+)
+def test_other_weights_than_the_encoders_are_refused(
+    held: dict[str, torch.Tensor], sentence: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "convnext.pth"
+    torch.save(held, path)
+    with pytest.raises(EngineError, match=sentence):
+        begin_backbone(ENCODER.build().backbone, path)
+
+
+def test_a_file_of_weights_that_is_not_there_or_damaged_is_told(tmp_path: Path) -> None:
+    network = ENCODER.build().backbone
+    with pytest.raises(EngineError, match=r"nowhere\.pth, which is not there"):
+        begin_backbone(network, tmp_path / "nowhere.pth")
+    for name in ("x.pth", "x.safetensors"):
+        (tmp_path / name).write_bytes(b"not weights")
+        with pytest.raises(EngineError, match=r"Choose a file|Download or copy"):
+            begin_backbone(network, tmp_path / name)
 
 
 @pytest.mark.slow

@@ -334,6 +334,22 @@ def test_from_nothing_to_a_table(tmp_path, capsys, monkeypatch, template_of):
         capsys, "evaluate", "brain-ldm", *common, "--n", 1
     )
 
+    # another run, of another grid, trains on from the autoencoder of this one
+    text = CONFIG.format(out=tmp_path).replace('/run"', '/onward"')
+    text = text.replace("held_out", "shape = [16, 24, 16]\nheld_out")
+    text = text.replace("steps = 4", "learning_rate = 0.0, steps = 4", 1)
+    start = f'start = "{folder / "autoencoder.safetensors"}"\n'
+    config.write_text(text.replace("kl = 1e-7\n", "kl = 1e-7\n" + start))
+    run(capsys, "train", "autoencoder", *train)
+    onward = load_checkpoint(tmp_path / "onward" / "autoencoder.safetensors")
+    assert onward.card.grid.shape == (16, 24, 16)
+    assert "fine-tuned from Tiny run (" in onward.card.provenance.notes[0]
+    for key, value in first.tensors.items():  # a rate of 0 leaves what it began with
+        np.testing.assert_array_equal(value, onward.tensors[key])
+    config.write_text(config.read_text().replace("start =", "checkpoint ="))
+    told = refused(capsys, "train", "autoencoder", *train)
+    assert "there is none to train" in told
+
 
 def test_from_nothing_to_directions(tmp_path, capsys, monkeypatch, template_of):
     monkeypatch.setattr(reconstruction, "STEPS", (2, 4))  # 10 to 100 take a minute

@@ -21,10 +21,15 @@ from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import Conditions, EngineError, Request, Seed
 from tests.trainer import toys
 from tests.trainer.toys import LOOP
-from trainer.config import PreviewConfig, load_config
+from trainer.config import AutoencoderConfig, PreviewConfig, load_config
 from trainer.loop import Item, Training, train, trained
 from trainer.stages import medicalnet as public
-from trainer.stages.autoencoder import kl_divergence, middle
+from trainer.stages.autoencoder import (
+    AutoencoderStage,
+    kl_divergence,
+    middle,
+    started_from,
+)
 from trainer.stages.features import feature_network
 from trainer.stages.preview_decoder import PreviewStage
 
@@ -123,6 +128,41 @@ def test_no_held_out_subjects_are_no_figures():
 def test_a_grid_that_cannot_be_halved_gets_a_sentence():
     with pytest.raises(EngineError, match="Choose a shape of multiples of 2"):
         toys.autoencoder_stage(edge=13)
+
+
+@pytest.fixture
+def elsewhere(tmp_path) -> Path:
+    """A trained autoencoder of pictures of 8 voxels."""
+    path = tmp_path / "elsewhere.safetensors"
+    save_checkpoint(toys.autoencoder_checkpoint(), path)
+    return path
+
+
+def test_it_begins_with_the_weights_of_another_grid(elsewhere):
+    settings = AutoencoderConfig(toys.SPEC, LOOP, start=str(elsewhere))
+    before, data = started_from(settings), toys.pictures(2, 12)
+    stage = AutoencoderStage(settings, toys.card(12), data, data, False, before)
+    assert stage.card.grid != before.card.grid
+    begun = stage.network.state_dict()
+    assert begun.keys() == before.part("autoencoder").keys()
+    for name, value in before.part("autoencoder").items():
+        assert torch.equal(begun[name], value), name
+    assert started_from(AutoencoderConfig(toys.SPEC, LOOP)) is None
+
+
+def test_a_start_of_another_spec_is_refused_by_what_differs(elsewhere, tmp_path):
+    other = replace(toys.SPEC, channels=(4, 16), groups=2)
+    settings = AutoencoderConfig(other, LOOP, start=str(elsewhere))
+    differs = (
+        r"its channels are \(4, 8\) and this run's \(4, 16\), "
+        r"its groups are 4 and this run's 2\. Set"
+    )
+    with pytest.raises(EngineError, match=differs):
+        started_from(settings)
+    path = tmp_path / "s.safetensors"
+    save_checkpoint(toys.segmenter(), path)
+    with pytest.raises(EngineError, match="no autoencoder of this kind"):
+        started_from(replace(settings, start=str(path)))
 
 
 def test_making_a_stage_leaves_the_callers_randomness_alone():

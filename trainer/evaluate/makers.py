@@ -137,9 +137,13 @@ def _keep(model: Made, number: int, path: Path, first: bool) -> None:
 
 def _save(path: Path, picture: Array, seconds: float, first: bool) -> None:
     """`first`: of a model in its process, which warms it up."""
-    facts = {"seconds": np.array(seconds), "first": np.array(first)}
     with path.open("wb") as file:  # given a name, numpy would add .npz to it
-        np.savez(file, picture=picture.astype(np.float16), **facts)
+        np.savez(
+            file,
+            picture=picture.astype(np.float16),
+            seconds=np.array(seconds),
+            first=np.array(first),
+        )
 
 
 def peak_memory(recipe: Recipe) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_brainldm.engine.checkpoint import Checkpoint
+from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
+from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
 from napari_brainldm.engine.request import EngineError
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.features import FeatureDistance, feature_network
@@ -38,6 +41,9 @@ class AutoencoderStage:
         Pictures (N, i, j, k) in [0, 1].
     flips
         Mirror half of the samples left to right (axis i).
+    before
+        What to begin with, of the config's spec (see `started_from`); None for fresh
+        weights.
     """
 
     name = "autoencoder"
@@ -49,6 +55,7 @@ class AutoencoderStage:
         train: Pictures,
         held_out: Pictures,
         flips: bool,
+        before: Checkpoint | None = None,
     ) -> None:
         _check_grid(card.grid.shape, config.spec.factor)
         self.config, self.card = config, card
@@ -56,9 +63,9 @@ class AutoencoderStage:
         self.count = len(train)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
-            self._build()
+            self._build(before)
 
-    def _build(self) -> None:
+    def _build(self, before: Checkpoint | None) -> None:
         config = self.config
         self.network = config.spec.build()
         # With the usual start the posterior's SD is 1 and drowns the latent, and
@@ -66,6 +73,8 @@ class AutoencoderStage:
         # begin at once.
         spread = self.network.get_parameter("quant_conv_log_sigma.conv.bias")
         nn.init.constant_(spread, -6.0)
+        if before is not None:
+            self.network.load_state_dict(before.part("autoencoder"))
         self.players: tuple[Player, ...] = (
             Player("autoencoder", self.network, self._generator_loss),
         )
@@ -162,6 +171,41 @@ class AutoencoderStage:
         """An autoencoder checkpoint."""
         tensors = {f"autoencoder.{k}": v.cpu().float() for k, v in weights.items()}
         return Checkpoint(self.card, tensors)
+
+
+def started_from(config: AutoencoderConfig) -> Checkpoint | None:
+    """The checkpoint that training begins with; None for fresh weights.
+
+    Its grid may be any, for the network is convolutional.
+
+    Raises
+    ------
+    EngineError
+        If the file cannot be opened, or its autoencoder is of another spec.
+    """
+    if not config.start:
+        return None
+    found = load_checkpoint(Path(config.start))
+    told = _differences(found.card.autoencoder, config.spec)
+    if told:
+        raise EngineError(
+            f"{config.start}, which autoencoder.start names, cannot begin this "
+            f"training: {told}. Set [autoencoder.spec] to its sizes, or start from "
+            "another one."
+        )
+    return found
+
+
+def _differences(found: object, wanted: object) -> str:
+    """What `found` has otherwise than the spec `wanted`; empty for nothing."""
+    if not isinstance(found, AutoencoderSpec):
+        return "it holds no autoencoder of this kind"
+    pairs = [
+        (f.name, getattr(found, f.name), getattr(wanted, f.name)) for f in fields(found)
+    ]
+    return ", ".join(
+        f"its {n} are {a} and this run's {b}" for n, a, b in pairs if a != b
+    )
 
 
 def _check_grid(shape: tuple[int, int, int], factor: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +29,13 @@ from napari_brainldm.engine.sampling import noisy
 from trainer.data.jitter import jittered
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.autoencoder import middle
+from trainer.stages.backbone import begin_backbone
 from trainer.stages.ldm import PROBED
 from trainer.stages.prior import fit_meaning
 from trainer.stages.representation import even_weights_at, noise_left, weights_at
 
 if TYPE_CHECKING:
+    from napari_brainldm.engine.card import Provenance
     from napari_brainldm.engine.networks.prior import GaussianPrior
     from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoder
     from trainer.config import LdaeConfig
@@ -61,6 +64,15 @@ class Joint(nn.Module):
     def forward(self, picture: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Prediction and gradient (B, C, i, j, k) of x_t, given the picture of x_0."""
         return self.denoiser.both(x, t, self.encoder(picture))
+
+
+def _provenance(before: Provenance, backbone: str) -> Provenance:
+    """Of an LDAE on a denoiser that comes from `before`."""
+    notes = before.notes
+    if backbone:
+        told = f"Its semantic encoder began with the weights of {Path(backbone).name}."
+        notes = (*notes, told)
+    return replace(before, citation=CITATION, notes=notes)
 
 
 class LdaeStage:
@@ -98,7 +110,7 @@ class LdaeStage:
             kind="ldae",
             denoiser=spec,
             encoder=config.encoder,
-            provenance=replace(checkpoint.card.provenance, citation=CITATION),
+            provenance=_provenance(checkpoint.card.provenance, config.backbone),
         )
         self.config, self.checkpoint = config, checkpoint
         self.pictures_, latents = train
@@ -140,7 +152,10 @@ class LdaeStage:
             nn.init.zeros_(parameter)
         for name, parameter in denoiser.named_parameters():
             parameter.requires_grad_(name.startswith(NEW))
-        network = Joint(self.config.encoder.build(), denoiser)
+        encoder = self.config.encoder.build()
+        if self.config.backbone:
+            begin_backbone(encoder.backbone, Path(self.config.backbone))
+        network = Joint(encoder, denoiser)
         if denoiser.prior is not None:
             self._begin(network, denoiser.prior)
         return network
