@@ -39,7 +39,7 @@ from trainer.prepared import (
 from trainer.processes import first_alone, only_first, processes
 from trainer.stages.autoencoder import AutoencoderStage, started_from
 from trainer.stages.directions import encode, with_directions
-from trainer.stages.forecast import with_forecast
+from trainer.stages.forecast import people_followed, with_forecast
 from trainer.stages.ldae import LdaeStage
 from trainer.stages.ldm import LdmStage
 from trainer.stages.plane import with_plane
@@ -340,24 +340,23 @@ def _directions(
     for direction in found.card.directions:
         told = "  ".join(f"{name} {value:.4g}" for name, value in direction.figures)
         yield f"{direction.name}: {told}"
-    path = stage_path(config, after)
-    yield f"Saved {path} (sha256 {save_checkpoint(found, path)})"
+    yield _saved_as(stage_path(config, after), found)
+
+
+def _saved_as(path: Path, found: Checkpoint) -> str:
+    return f"Saved {path} (sha256 {save_checkpoint(found, path)})"
 
 
 def _forecast(config: RunConfig, workers: int) -> Iterator[str]:
     """Fit the forecast to people followed over years: seconds once they are read."""
-    data = replace(config.data, covariates=config.forecast.covariates)
-    if config.forecast.dataset:
-        data = replace(data, dataset=config.forecast.dataset, held_out=0.0)
-    dataset = read_dataset(data)
+    dataset = people_followed(config.data, config.forecast)
     yield from prepared(config, dataset, workers)
     checkpoint = load_checkpoint(stage_path(config, "directions"))
     pictures = pictures_of(config, dataset.train)
     codes = np.concatenate(list(encode(checkpoint, pictures)))
-    asked = vocabulary(data.covariates, dataset.train)
+    asked = vocabulary(config.forecast.covariates, dataset.train)
     found = with_forecast(checkpoint, asked, dataset.train, codes)
-    path = stage_path(config, "forecast")
-    yield f"Saved {path} (sha256 {save_checkpoint(found, path)})"
+    yield _saved_as(stage_path(config, "forecast"), found)
 
 
 def _preview_decoder(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_brainldm.engine.semantic_space import angle_lines, probe_line
+
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card, Covariate
     from napari_brainldm.engine.checkpoint import Checkpoint
+    from napari_brainldm.engine.semantic_space import Direction
 
 
 def card_lines(checkpoint: Checkpoint) -> list[str]:
@@ -39,7 +42,8 @@ def _copy_line(card: Card) -> str:
 def _condition_lines(card: Card) -> list[str]:
     lines = [f"    {_covariate_line(c)}" for c in card.vocabulary]
     asked = [f"    {_covariate_line(c)}" for c in card.forecast]
-    ways = [f"    {d.name:11s} {d.description}" for d in card.directions]
+    ways = [f"    {d.name:11s} {_way_line(d)}" for d in card.directions]
+    ways += [f"    {line} apart" for line in angle_lines(card.directions)]
     head = "  conditions" if lines else "  conditions  none"
     if card.fnc is not None:
         count = len(card.fnc.components)
@@ -50,6 +54,12 @@ def _condition_lines(card: Card) -> list[str]:
         *(["  directions of the semantic code", *ways] if ways else []),
         *(["  the forecast asks (--person)", *asked] if asked else []),
     ]
+
+
+def _way_line(direction: Direction) -> str:
+    line = probe_line(direction)
+    judged = f"  held-out people: {line}" if line and direction.reads else ""
+    return f"{direction.description}{judged}"
 
 
 def _structure_lines(card: Card) -> list[str]:

@@ -54,3 +54,33 @@ class Plane:
     title: str
     groups: tuple[str, ...]
     counts: tuple[int, ...]
+
+
+def probe_line(direction: Direction) -> str:
+    """How well its probe does, "AUC 0.71 (0.63 to 0.79)"; empty where nobody looked.
+
+    Figures that have a 95 % interval alone.
+    """
+    told = dict(direction.figures)
+    found = [
+        f"{name.upper() if len(name) < 4 else name} {_brief(value)} "
+        f"({_brief(told[f'{name}_low'])} to {_brief(told[f'{name}_high'])})"
+        for name, value in direction.figures
+        if f"{name}_low" in told and f"{name}_high" in told
+    ]
+    return ", ".join(found)
+
+
+def angle_lines(directions: tuple[Direction, ...]) -> list[str]:
+    """Angle of every pair of `directions` that is told, "AD and age 12 degrees"."""
+    lines = []
+    for place, first in enumerate(directions):
+        told = dict(first.figures)
+        for second in directions[place + 1 :]:
+            if (angle := told.get(f"degrees_to_{second.name}")) is not None:
+                lines.append(f"{first.name} and {second.name} {angle:.0f} degrees")
+    return lines
+
+
+def _brief(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 1 else f"{value:.3g}"

@@ -67,6 +67,21 @@ def place(checkpoint: Checkpoint, code: Code, request: Request) -> Place:
     EngineError
         If the code has no semantic part, or a direction is not known.
     """
+    normal = _moved(checkpoint, code, request)
+    point = normal @ checkpoint.tensors["plane.axes"].T
+    return Place((float(point[0]), float(point[1])), _values(checkpoint, normal))
+
+
+def readings(checkpoint: Checkpoint, code: Code, request: Request) -> dict[str, float]:
+    """What each direction's probe says of `code` once `request` moved it.
+
+    As `Place.values`, of a checkpoint that need not have a plane. Raises as `place`.
+    """
+    return _values(checkpoint, _moved(checkpoint, code, request))
+
+
+def _moved(checkpoint: Checkpoint, code: Code, request: Request) -> Tensor:
+    """The normalised code (E,) that `request` moved."""
     card, tensors = checkpoint.card, checkpoint.tensors
     steps = [
         (tensors[f"direction.{card.direction(name).name}.move"], amount)
@@ -76,16 +91,18 @@ def place(checkpoint: Checkpoint, code: Code, request: Request) -> Place:
         step = checkpoint.yearly(request.origin.person)
         steps.append((step, request.origin.years))
     moved = along(meaning(code, "A place among people"), steps)[0].cpu()
-    normal = (moved - tensors["semantic.mean"]) / tensors["semantic.std"]
-    values = {
+    return (moved - tensors["semantic.mean"]) / tensors["semantic.std"]
+
+
+def _values(checkpoint: Checkpoint, normal: Tensor) -> dict[str, float]:
+    tensors = checkpoint.tensors
+    return {
         d.name: float(
             normal @ tensors[f"direction.{d.name}.weight"]
             + tensors[f"direction.{d.name}.bias"]
         )
-        for d in card.directions
+        for d in checkpoint.card.directions
     }
-    point = normal @ tensors["plane.axes"].T
-    return Place((float(point[0]), float(point[1])), values)
 
 
 def crowds(checkpoint: Checkpoint) -> tuple[Crowd, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from napari_brainldm.engine.semantic_space import angle_lines, probe_line
 from napari_brainldm.widgets.condition_rows import range_text
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ def about(card: Card) -> str:
         ("Trained on", told.trained_on),
         ("Conditions", "; ".join(_known(c) for c in card.vocabulary) or "none"),
         ("Directions", "; ".join(d.description for d in card.directions)),
+        ("Held-out people (95 % interval)", "; ".join(_judged(card))),
+        ("Between directions", "; ".join(angle_lines(card.directions))),
         ("Pictures", _grid(card)),
         ("Intended use", told.intended_use),
         ("Citation", told.citation),
@@ -26,6 +29,12 @@ def about(card: Card) -> str:
         ("Notice", told.notice),
     ]
     return "<br>".join(f"<b>{name}</b> {escape(text)}" for name, text in lines if text)
+
+
+def _judged(card: Card) -> list[str]:
+    """What a probe does, by direction; held directions share theirs with another."""
+    found = [(d.title, probe_line(d)) for d in card.directions if d.reads]
+    return [f"{title}: {line}" for title, line in found if line]
 
 
 def _known(covariate: Covariate) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_brainldm.engine.request import Later, Through, drawn_from
 from napari_brainldm.widgets import orthogonal
 from napari_brainldm.widgets.looks import (
     DARK,
@@ -107,10 +108,18 @@ class ComparePanel(QWidget):
 
 
 def told(request: Request) -> str:
-    """The conditions and origin of `request` in a line."""
+    """Conditions, shift and origin of `request` in a line; amounts of 0 are none."""
     words = [f"{name} {_short(v)}" for name, v in request.conditions.values]
-    seed = getattr(request.origin, "value", None)
-    return ", ".join([*words, f"seed {seed}"] if seed is not None else words)
+    words += [f"{name} {amount:+g}" for name, amount in request.shift if amount]
+    origin = request.origin
+    if isinstance(origin, Later):
+        words.append(f"{origin.years:+g} years")
+    if isinstance(origin, Through):
+        words.append(f"at {origin.place:.2f} years")
+    seed = drawn_from(origin)
+    if seed is not None:
+        words.append(f"seed {seed}")
+    return ", ".join(words) or "the scan's reconstruction"
 
 
 def _short(value: float | str) -> str:

@@ -17,11 +17,12 @@ from napari_brainldm.engine.request import (
     Request,
     Sampler,
     Scan,
+    Seed,
     scans_of,
 )
 from napari_brainldm.engine.resources import bundled_for_scans
 from napari_brainldm.widgets import overlays
-from napari_brainldm.widgets.explore import SPREAD, ExploreDock
+from napari_brainldm.widgets.explore import BACKGROUND, SPREAD, ExploreDock
 from napari_brainldm.widgets.forecast_panel import ForecastPanel
 from napari_brainldm.widgets.job import Task
 from napari_brainldm.widgets.layers import open_scan, volume_of
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from napari_brainldm.widgets.desk import Picture
 
 QUICK = Sampler("ddim", 8)
-"""Of previews: the shorter inversion is made once, at the first of them."""
+"""Of previews, which have a shorter inversion of their own."""
 
 
 class ProgressionDock(ExploreDock):
@@ -54,7 +55,8 @@ class ProgressionDock(ExploreDock):
 
     bundled = staticmethod(bundled_for_scans)
     scan: Scan | None = None
-    _pinning = False
+    _reference: Request | None = None  # its reconstruction, until it is pinned
+    _owed = False  # whether the controls ask for more than that
 
     def _make_parts(self) -> None:
         super()._make_parts()
@@ -86,7 +88,7 @@ class ProgressionDock(ExploreDock):
         return RequestForm(card, of_scan=True)
 
     def _on_desk_opened(self, card: Card) -> None:
-        self.scan = None
+        self.scan = self._reference = None
         self.scans.forget()
         self.trajectory.forget()
         self.forecast.prepare(card)
@@ -117,7 +119,7 @@ class ProgressionDock(ExploreDock):
         except EngineError as error:
             self.error.show_sentence(str(error))
             return
-        work = partial(encoded, renderer, volume)
+        work = partial(encoded, renderer, volume, (STEPS, QUICK.steps))
         self._source = layer
         self.desk.run(Task("encode", work, self._on_scan_encoded))
 
@@ -140,8 +142,31 @@ class ProgressionDock(ExploreDock):
         assert self.form is not None
         self.form.show_own(self.scan.conditions)
         self.forecast.show_origin(self.scan)
-        self._pinning = True
+        self._reference = self._begun(self.form.request())
         self.ask()
+
+    def ask(self) -> None:
+        """Ask for what the controls say; first for the reference where it lacks.
+
+        The picture of the scan itself may have been stopped, by a slider or by hand:
+        no edit may take its place.
+        """
+        if self._reference is None or not self._lacking:
+            super().ask()
+            return
+        self.settle.stop()
+        self._ask(self._reference, preview=False)
+
+    @property
+    def _lacking(self) -> bool:
+        """Whether no picture of the scan in hand is pinned; a workspace brings one."""
+        pinned = self.comparison.pinned
+        return pinned is None or scans_of(pinned.request.origin) != (self.scan,)
+
+    def cancel(self) -> None:
+        """Stop what runs, and what was to follow it."""
+        self._owed = False
+        super().cancel()
 
     def _on_form_moved(self) -> None:
         if self.scan is not None and self.form is not None:
@@ -160,7 +185,9 @@ class ProgressionDock(ExploreDock):
     def _ask(self, request: Request, preview: bool) -> None:
         if self.scan is None:
             return
-        request = self._begun(request)
+        self._owed = False
+        if isinstance(request.origin, Seed):  # as the form has it
+            request = self._begun(request)
         if preview:
             request = replace(request, sampler=QUICK)
         super()._ask(request, preview)
@@ -185,6 +212,20 @@ class ProgressionDock(ExploreDock):
     def _on_desk_shown(self, picture: Picture, preview: bool) -> None:
         super()._on_desk_shown(picture, preview)
         self.trajectory.look(picture.request)
-        if self._pinning and not preview:
-            self._pinning = False
+        reference = self._reference
+        if preview or reference is None or not self._lacking:
+            return
+        if self._alike(picture.request, reference):
+            assert self.form is not None
+            self._reference = None
+            self._owed = not self._alike(self._begun(self.form.request()), reference)
             self.comparison.pin()
+
+    def _alike(self, one: Request, other: Request) -> bool:
+        assert self.desk.renderer is not None
+        return self.desk.renderer.resolve(one) == self.desk.renderer.resolve(other)
+
+    def _on_desk_changed(self, task: str) -> None:
+        super()._on_desk_changed(task)
+        if self._owed and (not task or task in BACKGROUND):
+            self.ask()  # only now: the reference is measured first

@@ -27,6 +27,7 @@ from napari_brainldm.widgets.presets import PresetButton
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.request import Value
 
 
 class SeedRow(QWidget):
@@ -123,6 +124,7 @@ class RequestForm(QWidget):
         self.rows: dict[str, Row] = {c.name: row_of(c) for c in card.vocabulary}
         self.ways = {d.name: way_of(d) for d in card.directions}
         self.own = card.complete(Conditions())
+        self._digits: dict[tuple[str, Value], Value] = {}
         self.seed, self.sampler = SeedRow(), SamplerForm(card)
         self.advanced = section("Advanced", self.sampler)
         self.presets = PresetButton(card, lambda: self.request().conditions)
@@ -162,8 +164,9 @@ class RequestForm(QWidget):
         return self.sampler.live.isChecked()
 
     def request(self) -> Request:
-        """What the controls say."""
-        values = {name: row.value() for name, row in self.rows.items()}
+        """What the controls say; a scan's own values in all their digits."""
+        shown = {name: row.value() for name, row in self.rows.items()}
+        values = {n: self._digits.get((n, v), v) for n, v in shown.items()}
         return Request(
             Conditions.of(values),
             Seed(self.seed.box.value()),
@@ -185,6 +188,8 @@ class RequestForm(QWidget):
         """Begin with a scan's `own` conditions; Reset comes back to them."""
         self.own = self.own.with_values(own.as_dict())
         self._show_own()
+        every = self.own.as_dict()
+        self._digits = {(n, r.value()): every[n] for n, r in self.rows.items()}
 
     def _show_own(self) -> None:
         for name, value in self.own.as_dict().items():

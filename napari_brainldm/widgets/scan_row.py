@@ -25,7 +25,7 @@ from napari_brainldm.widgets.job import Step, Tick
 from napari_brainldm.widgets.looks import named, quiet, sentence_label
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from napari_brainldm.engine.renderer import Renderer
     from napari_brainldm.engine.volume import Volume
@@ -149,12 +149,19 @@ class Encoded:
     code: Code
 
 
-def encoded(renderer: Renderer, volume: Volume) -> Generator[Step, None, Encoded]:
-    """Place, estimate and invert a scan; all of it is kept by the renderer."""
+def encoded(
+    renderer: Renderer, volume: Volume, steps: Sequence[int]
+) -> Generator[Step, None, Encoded]:
+    """Place, estimate and invert a scan; all of it is kept by the renderer.
+
+    It is inverted once in each number of `steps`: for pictures, then for previews.
+    """
     digest = renderer.admit(volume)
     yield Tick("conform", 0, 1)
     conformed = renderer.conformed(digest)
     yield Tick("encode", 0, 1)
     scan = Scan(digest, renderer.estimate(digest))
-    code = yield from renderer.encode(scan, STEPS, renderer.compute)
-    return Encoded(scan, conformed, code)
+    codes = []
+    for count in steps:
+        codes.append((yield from renderer.encode(scan, count, renderer.compute)))
+    return Encoded(scan, conformed, codes[0])

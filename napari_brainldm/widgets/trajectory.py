@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_brainldm.engine.request import Request
 from napari_brainldm.engine.scale import room
-from napari_brainldm.engine.trajectory import Crowd, Place, crowds, place
+from napari_brainldm.engine.trajectory import Crowd, Place, crowds, place, readings
 from napari_brainldm.widgets.looks import DARK, Colours, sentence_label, set_style
 
 if TYPE_CHECKING:
@@ -160,20 +160,21 @@ class TrajectoryPanel(QWidget):
         """Show where `request` moves the scan."""
         if self._checkpoint is None or self._code is None:
             return
-        if self._checkpoint.card.plane is None or self._code.semantic is None:
+        checkpoint, code, both = self._checkpoint, self._code, (Request(), request)
+        if checkpoint.card.plane is None or code.semantic is None:
             self.plot.excuse = NO_PLANE
             self._tell((), None, None)
-            return
-        here, there = (
-            place(self._checkpoint, self._code, one) for one in (Request(), request)
-        )
-        self._tell(crowds(self._checkpoint), here, there)
-        lines = [
-            f"{d.title}: {_change(here.values[d.name], there.values[d.name], d.reads)}"
-            for d in self._checkpoint.card.directions
-            if d.reads
-        ]
-        self.words.setText("\n".join(lines))
+        else:
+            here, there = (place(checkpoint, code, one) for one in both)
+            self._tell(crowds(checkpoint), here, there)
+        probes = [d for d in checkpoint.card.directions if d.reads]
+        if probes and code.semantic is not None:  # there need not be a plane
+            before, after = (readings(checkpoint, code, one) for one in both)
+            lines = [
+                f"{d.title}: {_change(before[d.name], after[d.name], d.reads)}"
+                for d in probes
+            ]
+            self.words.setText("\n".join(lines))
 
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""

@@ -21,6 +21,7 @@ from napari_brainldm.engine.request import (
     Seed,
     Through,
 )
+from napari_brainldm.engine.resources import bundled_for_scans
 from napari_brainldm.engine.segment import Segmenter
 from napari_brainldm.engine.sweep import Film
 from napari_brainldm.engine.visits import (
@@ -85,6 +86,7 @@ class VisitsDock(ExploreDock):
         The visits that are encoded; None when there are none for the model in use.
     """
 
+    bundled = staticmethod(bundled_for_scans)
     course: Course | None = None
     without = ("Sweep", SPREAD)
 

@@ -15,6 +15,7 @@ from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
 from trainer.config import DirectionsConfig, Target
+from trainer.linear import logistic, ridge
 from trainer.stages.directions import encode, with_directions
 
 SIZE = 12
@@ -111,6 +112,66 @@ def test_an_amount_of_one_is_one_sd_of_the_training_codes(
         np.testing.assert_allclose(after - before, before.std(ddof=1), rtol=1e-3)
 
 
+def visited(count: int, visits: int, seed: int) -> tuple[np.ndarray, list]:
+    """As `planted`, everybody scanned `visits` times with the same code."""
+    codes, rows = planted(count, seed)
+    named = [row | {"participant_id": f"sub-{n:03d}"} for n, row in enumerate(rows)]
+    return np.repeat(codes, visits, 0), [r for r in named for _ in range(visits)]
+
+
+def test_visits_of_one_person_do_not_narrow_an_interval(base: Checkpoint) -> None:
+    """Everybody scanned four times alike: nothing more is known than from once."""
+    train = planted(300, 0)
+    once, often = (
+        with_directions(CONFIG, base, train, visited(60, visits, 1))
+        for visits in (1, 4)
+    )
+    for name, figure in (("AD", "auc"), ("AD", "accuracy"), ("age", "mae")):
+        first, second = (figures(made, name) for made in (once, often))
+        for key in (figure, f"{figure}_low", f"{figure}_high"):
+            assert second[key] == pytest.approx(first[key], rel=1e-6), key
+    assert figures(often, "age")["n"] == 4 * figures(often, "age")["people"] == 240
+    assert "people" not in figures(once, "age")
+
+
+def test_people_who_come_back_are_on_one_side_of_every_fold() -> None:
+    """Codes that name the person, not the answer: folds of scans would trust them.
+
+    By memory the least penalty looks best; of other people nothing is known.
+    """
+    rng = np.random.default_rng(3)
+    people = np.tile(np.arange(40), 3)
+    x = np.tile(rng.standard_normal((40, 20)), (3, 1))
+    ill = np.tile(rng.permutation(40) % 2, 3).astype(float)
+    assert logistic(x, ill, people).C < 0.01 * logistic(x, ill).C
+    age = np.tile(rng.normal(70, 8, 40), 3)
+    trusting, careful = ridge(x, age), ridge(x, age, people)
+    assert np.abs(careful.coef_).max() < 0.1 * np.abs(trusting.coef_).max()
+    alone = np.arange(len(age))
+    np.testing.assert_array_equal(ridge(x, age, alone).coef_, ridge(x, age).coef_)
+
+
+def test_many_scans_of_few_people_are_too_few(base: Checkpoint) -> None:
+    config = DirectionsConfig((TARGETS[0],))
+    with pytest.raises(EngineError, match="at least 5 of both"):
+        with_directions(config, base, visited(6, 10, 0), planted(30, 1))
+    config = DirectionsConfig((TARGETS[1],))
+    with pytest.raises(EngineError, match="tells 6 training people apart"):
+        with_directions(config, base, visited(6, 10, 0), planted(30, 1))
+
+
+def test_scans_of_which_the_table_tells_nothing_are_left_out(base: Checkpoint) -> None:
+    codes, rows = planted(60, 1)
+    blank = [
+        {**row, "age": text}
+        for row, text in zip(rows, ("n/a", "nan", ""), strict=False)
+    ]
+    del blank[2]["age"]  # the columns of sessions.tsv are not everybody's
+    held_out = codes, blank + rows[3:]
+    made = with_directions(CONFIG, base, planted(300, 0), held_out)
+    assert figures(made, "age")["n"] == 57
+
+
 def test_held_attributes_stay_the_same(found: Checkpoint) -> None:
     codes, _ = planted(50, 2)
     free, held = (
@@ -148,8 +209,8 @@ def test_codes_are_the_encoders(base: Checkpoint) -> None:
     ("target", "words"),
     [
         (Target("x", "X", "smoker"), "no column 'smoker'"),
-        (Target("x", "X", "diagnosis"), "tells 0 training scans apart"),
-        (Target("x", "X", "sex", "", "M", "D"), "0 of 'D'; at least 5"),
+        (Target("x", "X", "diagnosis"), "tells 0 training people apart"),
+        (Target("x", "X", "sex", "", "M", "D"), "of 0 of 'D'; at least 5"),
     ],
 )
 def test_a_target_that_the_table_cannot_tell_is_refused(

@@ -13,17 +13,30 @@ import torch
 from scipy.stats import wilcoxon
 from sklearn.metrics import roc_auc_score
 
+from benchmarks import ldae as benchmark
 from napari_brainldm.engine.card import Card
-from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
+from napari_brainldm.engine.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from napari_brainldm.engine.imports.find import find
 from napari_brainldm.engine.imports.write import write_found
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import EngineError, Request, Sampler, Scan, Seed
 from napari_brainldm.engine.volume import Volume
 from tests import foreign
-from trainer.config import load_config
+from trainer.config import (
+    DataConfig,
+    DirectionsConfig,
+    RunConfig,
+    Target,
+    load_config,
+)
+from trainer.data.bids import read_dataset
 from trainer.data.pictures import model_grid
-from trainer.evaluate import probes, reconstruction, throughput, visits
+from trainer.evaluate import ldae, probes, reconstruction, throughput, visits
+from trainer.evaluate.followed import followed
 from trainer.evaluate.moved import Moved, curve, monotone
 from trainer.evaluate.reconstruction import own_code_share, rebuilt, without_code
 from trainer.evaluate.table import Table, means
@@ -36,6 +49,7 @@ from trainer.evaluate.visits import (
     Predicted,
     Visit,
 )
+from trainer.stages.directions import values_of, with_directions
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +107,20 @@ def planted(count: int, seed: int) -> list[dict[str, str]]:
     return rows
 
 
+AD = Target("AD", "Alzheimer's disease", "diagnosis", "", "AD", "CN")
+AGE = Target("age", "Age", "age")
+
+
 def test_what_true_volumes_tell_is_found_on_other_people() -> None:
     train, unseen = planted(300, 0), planted(200, 1)
-    kept, truth = probes.diagnosed(unseen, "AD", "CN")
+    kept, truth = values_of(AD, unseen)
     assert kept.all()
-    odds = probes.volumes_odds(train, unseen, "AD", "CN")
+    odds = probes.from_volumes(AD, train, unseen)
     alone = -np.log([float(row["hippocampus_ml"]) for row in unseen])
     best = roc_auc_score(truth, alone)
     assert probes.classified(odds, truth)["ROC-AUC"] == pytest.approx(best, abs=0.02)
-    error = probes.regressed(probes.volumes_age(train, unseen), probes.ages(unseen))
+    years = probes.from_volumes(AGE, train, unseen)
+    error = probes.regressed(years, values_of(AGE, unseen)[1])
     # 0.05 of scatter at 0.02 a year are 2.5 years, whose mean size is 2.0
     assert error["RMSE"] == pytest.approx(2.5, rel=0.15)
     assert error["MAE"] == pytest.approx(2.0, rel=0.15)
@@ -120,16 +139,138 @@ def test_the_columns_of_a_classifier_are_those_of_its_counts() -> None:
     assert found["ROC-AUC"] == pytest.approx(((pairs + 1) / 2).mean())
 
 
-def test_a_table_without_volumes_is_told() -> None:
-    with pytest.raises(EngineError, match="no column ventricles_ml"):
-        probes.volumes_age([{"age": "60"}], [{"age": "61"}])
+def test_without_volumes_their_row_is_left_out_and_named() -> None:
+    people = planted(40, 0)
+    bare = [{k: v for k, v in row.items() if "_ml" not in k} for row in people]
+    _, truth = values_of(AD, people)
+    for train, unseen in ((people, bare), (bare, people)):
+        table = probes.table(AD, {"LDAE": truth - 0.5}, truth, train, unseen)
+        assert [row["encoder"] for row in table.rows] == ["LDAE", "the paper, on ADNI"]
+        assert "No row of true volumes" in table.note
+        assert list(table.rows[0]) == list(table.rows[1])  # the paper has every column
+    table = probes.table(AD, {"LDAE": truth - 0.5}, truth, people, people)
+    assert table.rows[1]["encoder"] == "true volumes"
 
 
 def test_others_than_the_two_diagnoses_are_left_out() -> None:
     rows = [{"diagnosis": name} for name in ("AD", "MCI", "CN", "")]
-    kept, truth = probes.diagnosed(rows, "AD", "CN")
+    kept, truth = values_of(AD, rows)
     assert kept.tolist() == [True, False, True, False]
-    assert truth[kept].tolist() == [1.0, 0.0]
+    assert truth.tolist() == [1.0, 0.0]
+
+
+# -- data of a user --------------------------------------------------------------------
+
+
+def nobody(_: Any) -> Any:
+    """A part of which nothing is found."""
+    yield from ()
+
+
+def test_a_dataset_with_columns_of_its_own_has_tables(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other names, no volumes, blank cells, one visit each, no direction AD."""
+    targets = (
+        Target("dementia", "Dementia", "dx", "", "Dementia", "Control"),
+        Target("years", "Age", "age_at_scan"),
+    )
+    rng, size = np.random.default_rng(0), checkpoint.card.encoder.code_size
+    lines, codes = ["participant_id\tdx\tage_at_scan"], {}
+    for number in range(40):
+        name, ill, age = f"sub-{number:02d}", number % 2, 60 + number / 2
+        path = tmp_path / "bids" / name / "anat" / f"{name}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        said = ("Control", "Dementia")[ill], "n/a" if number % 8 == 0 else f"{age}"
+        lines.append("\t".join((name, *said)))
+        codes[name] = rng.normal(0, 0.1, size)
+        codes[name][::2] += ill
+        codes[name][1::2] += (age - 70) / 10
+    (tmp_path / "bids" / "participants.tsv").write_text("\n".join(lines) + "\n")
+    data = DataConfig(str(tmp_path / "bids"), held_out=0.3)
+    asked = DirectionsConfig(targets, draws=10)
+    config = RunConfig("Own", str(tmp_path / "run"), data, directions=asked)
+    dataset = read_dataset(data)
+    train, unseen = (
+        (np.array([codes[e.subject] for e in side]), [dict(e.row) for e in side])
+        for side in (dataset.train, dataset.held_out)
+    )
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(with_directions(asked, checkpoint, train, unseen), path)
+    more = (*targets, Target("apoe", "APOE", "apoe"))
+    config = replace(config, directions=replace(asked, targets=more))
+
+    def encoded(*_: Any) -> Any:
+        yield "Encoded"
+        return tuple(
+            ldae.People(tuple(r), np.zeros((len(r), 1, 1, 1)), c)
+            for c, r in (train, unseen)
+        )
+
+    monkeypatch.setattr(ldae, "_people", encoded)
+    for part in ("_reconstruction", "_throughput"):
+        monkeypatch.setattr(ldae, part, nobody)
+    for _ in range(2):  # and again, of what was kept
+        run, lines = ldae.tables(config, path, 2, None, {}), []
+        while True:
+            try:
+                lines.append(next(run))
+            except StopIteration as end:
+                found = {table.name: table for table in end.value}
+                break
+        assert set(found) == {"probe-dementia", "probe-years"}
+        assert [r["encoder"] for r in found["probe-dementia"].rows] == ["LDAE"]
+        assert found["probe-dementia"].rows[0]["ROC-AUC"] > 0.9
+        blank = sum(row["age_at_scan"] == "n/a" for row in unseen[1])
+        assert 0 < blank < len(unseen[1]) == 12
+        assert f"{12 - blank} held-out scans" in found["probe-years"].note
+        assert found["probe-years"].rows[0]["MAE"] < 4
+        for start in (
+            "No tables of visits",
+            "No probe of apoe",
+            "No plane",
+            "No volumes along a direction",
+        ):
+            assert sum(line.startswith(start) for line in lines) == 1, start
+
+
+def longitudinal(root: Path, sessions: str) -> DataConfig:
+    """Two people with three visits; their age once, or as `sessions` tell it."""
+    for name in ("sub-01", "sub-02"):
+        for visit in ("ses-0", "ses-1", "ses-2"):
+            path = root / name / visit / "anat" / f"{name}_{visit}_T1w.nii.gz"
+            path.parent.mkdir(parents=True)
+            path.touch()
+        if sessions:
+            (root / name / f"{name}_sessions.tsv").write_text(sessions)
+    people = "participant_id\tage\nsub-01\t70\nsub-02\t71\n"
+    (root / "participants.tsv").write_text(people)
+    return DataConfig(str(root), held_out=0.0)
+
+
+def test_visits_are_ordered_by_the_dates_of_their_tables(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    days = "ses-0\t2021-05-02\nses-1\t2020-05-01\nses-2\t2020-11-20\n"
+    data = longitudinal(tmp_path, "session_id\tacq_time\n" + days)
+    found = followed(RunConfig("Own", "run", data), checkpoint.card, tmp_path)
+    assert found.notes == ()
+    names = [[entry.session for entry in person] for person in found.people]
+    assert names == [["ses-1", "ses-2", "ses-0"]] * 2
+
+
+def test_visits_of_one_age_are_refused_before_anything_is_measured(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    config = RunConfig("Own", "run", longitudinal(tmp_path, ""))
+    with pytest.raises(EngineError, match="Add a column age to its sessions"):
+        followed(config, checkpoint.card, tmp_path)
+    # nobody asked for the visits of the run's own people: the other tables go on
+    held = replace(config, data=replace(config.data, dataset=str(tmp_path)))
+    found = followed(held, checkpoint.card, None)
+    assert found.people == ()
+    assert any("No tables of visits" in note for note in found.notes)
 
 
 # -- reconstruction --------------------------------------------------------------------
@@ -266,7 +407,43 @@ def test_gaps_are_grouped_with_their_numbers() -> None:
     assert rows[0]["SSIM"] == pytest.approx(0.9)
 
 
+def test_gaps_of_real_dates_share_the_rows_of_half_years() -> None:
+    gap, _, place = visits.KEYS.values()
+    days = (171.0, 192.0, 365.0, 741.0, 60.0)
+    found = [made(0, LDAE, day / 365.25 * 12, 1.0) for day in days]
+    rows = visits.by_gap(found, gap, "gap")
+    told = {row["gap"]: row["n"] for row in rows}
+    assert told == {0: 1, 6: 2, 12: 1, 24: 1}
+    exact = [made(0, LDAE, months, 1.0) for months in (6, 12.000001, 23.999999)]
+    assert [row["gap"] for row in visits.by_gap(exact, gap, "gap")] == [6, 12, 24]
+    near = [replace(found[0], position=p) for p in (0.48, 0.5, 0.52, 0.33)]
+    assert [row["at"] for row in visits.by_gap(near, place, "at")] == [0.3, 0.5]
+
+
 # -- throughput ------------------------------------------------------------------------
+
+
+def test_a_race_encodes_scans_that_were_encoded_before(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = [picture(renderer, seed) for seed in (0, 1)]
+    for scan in scans:  # earlier tables leave their codes with the renderer
+        throughput.seconds(renderer, scan, 2)
+    calls, real = [], Renderer._invert
+
+    def counted(self: Renderer, scan: Scan, *rest: Any) -> Any:
+        calls.append(scan.digest)
+        return (yield from real(self, scan, *rest))
+
+    monkeypatch.setattr(Renderer, "_invert", counted)
+    monkeypatch.setattr(throughput, "voxel_baseline", lambda checkpoint: checkpoint)
+    throughput.throughput(renderer, scans, 2)
+    assert len(calls) == 4  # both scans, by LDAE and by the other
+
+
+def test_the_cohorts_are_those_that_were_written_down() -> None:
+    assert benchmark.frozen()["cohorts_as_frozen"] == 1.0
+    assert set(benchmark.FROZEN) >= {str(benchmark.SEEN), str(benchmark.VISITS)}
 
 
 def test_the_voxel_baseline_of_the_demo_is_as_large_as_it() -> None:

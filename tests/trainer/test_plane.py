@@ -74,6 +74,17 @@ def test_planted_groups_are_found_where_they_were_put() -> None:
         assert crowd.radii[0] >= crowd.radii[1]
 
 
+def test_groups_are_counted_in_people_not_in_scans() -> None:
+    codes, rows = people(("CN", "MCI", "AD"))
+    names = [f"sub-{n // 5}" if n < 100 else f"sub-{n // 25}x" for n in range(150)]
+    told = [
+        row | {"participant_id": name} for row, name in zip(rows, names, strict=True)
+    ]
+    found = crowds(with_plane(base(), [AD], (codes, told)))
+    # 50 scans of two people with AD are no group
+    assert [(crowd.name, crowd.count) for crowd in found] == [("CN", 10), ("MCI", 10)]
+
+
 def test_two_groups_have_a_second_axis_that_does_not_tell_them_apart() -> None:
     checkpoint = with_plane(base(), [AD], people(("CN", "AD")))
     cn, ad = (np.array(crowd.centre) for crowd in crowds(checkpoint))

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from napari_brainldm.commands.card_lines import card_lines
 from napari_brainldm.engine.card import Provenance
 from napari_brainldm.engine.checkpoint import load_checkpoint
 from napari_brainldm.engine.resources import models_at_hand
+from napari_brainldm.engine.semantic_space import Direction
 from napari_brainldm.widgets import layers
 from napari_brainldm.widgets.about import about
 from napari_brainldm.widgets.explore import ExploreDock
@@ -79,6 +81,30 @@ def test_a_checkpoint_says_what_it_is(dock: ExploreDock, tiny_checkpoint: Path) 
     ):
         assert part in words
     assert dock.about.text() == about(card)
+
+
+def test_a_checkpoint_tells_its_probes_and_how_its_directions_lie(
+    tiny_checkpoint: Path,
+) -> None:
+    """Disease and age are not independent, and a probe may know little."""
+    loaded = load_checkpoint(tiny_checkpoint)
+    auc = (("n", 169.0), ("auc", 0.704), ("auc_low", 0.629), ("auc_high", 0.785))
+    mae = (("mae", 6.403), ("mae_low", 5.833), ("mae_high", 7.027), ("r", 0.6))
+    ways = (
+        Direction("AD", "Disease", reads="log odds", figures=auc),
+        Direction("AD-held", "Disease, held", figures=auc),  # the same probe
+        Direction("age", "Age", reads="years", figures=mae),
+    )
+    angles = ("degrees_to_age", 12.2), ("degrees_to_AD-held", 3.7)
+    ways = (replace(ways[0], figures=auc + angles), *ways[1:])
+    card = replace(loaded.card, directions=ways)
+    words = about(card)
+    figures = "Disease: AUC 0.70 (0.63 to 0.79); Age: MAE 6.4 (5.83 to 7.03)"
+    assert figures in words
+    assert "AD and AD-held 4 degrees; AD and age 12 degrees" in words
+    lines = "\n".join(card_lines(replace(loaded, card=card)))
+    assert "MAE 6.4 (5.83 to 7.03)" in lines
+    assert "AD and age 12 degrees" in lines
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,22 +13,28 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QFileDialog
 
 from napari_brainldm.engine import scan_file
 from napari_brainldm.engine.conform import Conformed
+from napari_brainldm.engine.imports.find import find
+from napari_brainldm.engine.imports.write import write_found
 from napari_brainldm.engine.quality import Quality
-from napari_brainldm.engine.renderer import Renderer
+from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import (
     Conditions,
     EngineError,
     Later,
+    Request,
     Sampler,
     Scan,
+    Through,
     Variation,
 )
 from napari_brainldm.engine.trajectory import place
 from napari_brainldm.engine.volume import Volume, mni_grid
-from napari_brainldm.widgets import layers, progression, scan_row
+from napari_brainldm.widgets import layers, progression
+from napari_brainldm.widgets.compare_panel import told
 from napari_brainldm.widgets.explore import SPREAD
 from napari_brainldm.widgets.progression import ProgressionDock
 from tests import foreign
@@ -43,7 +51,6 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
         return Conformed(scan, brain, np.eye(4), 1.0, quality, ("Placed.",), "told")
 
     monkeypatch.setattr("napari_brainldm.engine.scans.conform_to", conformed)
-    monkeypatch.setattr(scan_row, "STEPS", 4)
     monkeypatch.setattr(progression, "STEPS", 4)
     monkeypatch.setattr(progression, "QUICK", Sampler("ddim", 2))
 
@@ -68,6 +75,19 @@ def made(
     docks.append(dock)
     settle(qtbot, dock)
     return dock
+
+
+Loose = Callable[[Path], ProgressionDock]
+
+
+@pytest.fixture
+def loose(
+    make_napari_viewer_proxy: Any, qtbot: Any, segmenter_file: Path, docks: list[Any]
+) -> Loose:
+    """Opens a dock with a model; no scan is encoded yet."""
+    return lambda model: made(
+        make_napari_viewer_proxy, qtbot, docks, model, segmenter_file
+    )
 
 
 def volume(dock: ProgressionDock, seed: int = 0) -> Volume:
@@ -127,10 +147,156 @@ def test_the_reconstruction_is_what_edits_are_compared_with(
     np.testing.assert_allclose(change.T, expected, atol=1e-6)
 
 
+def interrupted(qtbot: Any, dock: ProgressionDock, stop: Callable[[], None]) -> None:
+    """Encode, and `stop` while the first picture is made, before it is shown."""
+    begun: list[str] = []
+
+    def hear(task: str) -> None:
+        if task == "picture" and not begun:
+            begun.append(task)
+            stop()
+
+    dock.desk.changed.connect(hear)
+    dock.scans.encode.click()
+    qtbot.waitUntil(lambda: bool(begun), timeout=30_000)
+    settle(qtbot, dock)
+    dock.desk.changed.disconnect(hear)
+
+
+def true_map(dock: ProgressionDock, **asked: Any) -> Any:
+    """Edit minus reconstruction, made without any dock; `asked` makes the edit."""
+    renderer, scan = dock.desk.renderer, dock.scan
+    assert renderer is not None and scan is not None
+    own = Request(scan.conditions, scan, sampler=Sampler("ddim", 4))
+    shift = tuple((d.name, 0.0) for d in renderer.card.directions)
+    own = replace(own, shift=shift)
+    edit, plain = (
+        finish(renderer.render(one)).data for one in (replace(own, **asked), own)
+    )
+    return edit - plain
+
+
+def assert_true_map(dock: ProgressionDock, **asked: Any) -> None:
+    shown = dock._viewer.layers["Difference"]
+    assert shown.visible
+    wanted = true_map(dock, **asked)
+    assert np.abs(wanted).max() > 1e-3
+    np.testing.assert_allclose(layers.volume_of(shown).data, wanted, atol=1e-6)
+
+
+def test_a_slider_moved_before_the_first_picture_gets_its_true_map(
+    qtbot: Any, ldae: Path, loose: Loose
+) -> None:
+    """The edit never takes the place of the reference, and is not forgotten."""
+    dock = loose(ldae)
+    add(dock)
+    interrupted(qtbot, dock, lambda: dock.form.ways["AD"].box.setValue(2.0))
+    assert dock.desk.picture is not None
+    assert dock.desk.picture.request.shift == (("AD", 2.0),)
+    assert dock.comparison.pinned is not None
+    assert dock.comparison.pinned.request.shift == (("AD", 0.0),)
+    assert dock.comparison.pinned_findings is not None
+    assert_true_map(dock, shift=(("AD", 2.0),))
+
+
+def test_a_cancel_before_the_first_picture_keeps_the_true_map(
+    qtbot: Any, dock: ProgressionDock
+) -> None:
+    add(dock)
+    interrupted(qtbot, dock, dock.cancel)
+    assert dock.comparison.pinned is None
+    assert "Synthetic brain" not in names(dock)
+    dock.form.rows["ventricles"].box.setValue(60.0)
+    settle(qtbot, dock)
+    assert dock.scan is not None
+    asked = dock.scan.conditions.with_values({"ventricles": 60.0})
+    assert dock.desk.picture is not None
+    assert dock.desk.picture.request.conditions == asked
+    assert_true_map(dock, conditions=asked)
+    dock.past.undo.click()
+    settle(qtbot, dock)
+    assert dock.desk.picture.request.conditions == dock.scan.conditions
+
+
+def test_a_forecast_before_the_first_picture_gets_its_true_map(
+    qtbot: Any, ldae: Path, loose: Loose
+) -> None:
+    dock = loose(ldae)
+    add(dock)
+
+    def move() -> None:
+        assert dock.forecast.years is not None
+        dock.forecast.years.box.setValue(2.0)
+
+    interrupted(qtbot, dock, move)
+    person = Conditions.of({n: r.value() for n, r in dock.forecast.rows.items()})
+    assert dock.scan is not None
+    assert_true_map(dock, origin=Later(dock.scan, person, 2.0))
+
+
+def test_what_follows_the_reference_can_be_cancelled(
+    qtbot: Any, ldae: Path, loose: Loose
+) -> None:
+    dock = loose(ldae)
+    add(dock)
+    seen: list[bool] = []
+    dock.comparison.changed.connect(
+        lambda: seen.append(True) if dock.comparison.pinned else None
+    )
+    interrupted(qtbot, dock, dock.cancel)
+    dock.form.ways["AD"].box.setValue(2.0)
+    qtbot.waitUntil(lambda: bool(seen), timeout=30_000)
+    dock.cancel()
+    settle(qtbot, dock)
+    assert dock.desk.picture is dock.comparison.pinned
+    dock.ask()
+    settle(qtbot, dock)
+    assert_true_map(dock, shift=(("AD", 2.0),))
+
+
+def test_the_reference_has_the_scan_s_own_conditions_in_all_their_digits(
+    qtbot: Any, dock: ProgressionDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Controls show them rounded; what was not moved does not change with them."""
+    estimate, own = Renderer.estimate, {"age": 61.23456, "ventricles": 33.33333}
+
+    def estimated(self: Renderer, digest: str) -> Conditions:
+        return estimate(self, digest).with_values(own)
+
+    monkeypatch.setattr(Renderer, "estimate", estimated)
+    add(dock)
+    encode(qtbot, dock)
+    assert dock.comparison.pinned is not None and dock.scan is not None
+    assert dock.comparison.pinned.request.conditions == dock.scan.conditions
+    assert dock.scan.conditions.as_dict()["age"] == 61.23456
+    dock.form.rows["ventricles"].box.setValue(60.0)
+    settle(qtbot, dock)
+    asked = dock.scan.conditions.with_values({"ventricles": 60.0})
+    assert dock.desk.picture is not None
+    assert dock.desk.picture.request.conditions == asked
+    dock.form.reset.click()
+    settle(qtbot, dock)
+    assert not dock._viewer.layers["Difference"].data.any()
+
+
+def test_the_reference_is_told_by_what_moved_it() -> None:
+    scan = Scan("0" * 64)
+    still = Request(origin=scan, shift=(("AD", 0.0), ("age", 0.0)))
+    later = Later(scan, Conditions.of({"age": 70.0}), 2.0)
+    assert told(still) == "the scan's reconstruction"
+    assert told(replace(still, shift=(("AD", 1.5), ("age", -1.0)))) == (
+        "AD +1.5, age -1"
+    )
+    assert told(replace(still, origin=later)) == "+2 years"
+    assert told(replace(still, origin=Variation(scan, 3))) == "seed 3"
+    through = Through((scan, Scan("1" * 64)), (70.0, 72.0), 71.0)
+    assert told(replace(still, origin=through)) == "at 71.00 years"
+
+
 def test_a_tick_never_inverts_again(
     qtbot: Any, dock: ProgressionDock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once for pictures, once for previews, whatever the hand does."""
+    """Encoding inverts once for pictures and once for previews; a hand never does."""
     inverted, invert = [], Renderer._invert
 
     def counted(self: Renderer, scan: Scan, code: Any, steps: int, *rest: Any) -> Any:
@@ -140,6 +306,7 @@ def test_a_tick_never_inverts_again(
     monkeypatch.setattr(Renderer, "_invert", counted)
     add(dock)
     encode(qtbot, dock)
+    assert sorted(inverted) == [2, 4]
     slider = dock.form.rows["age"].slider
     slider.setSliderDown(True)
     for value in (60.0, 65.0, 70.0, 75.0):
@@ -325,6 +492,24 @@ def test_the_plane_shows_how_an_edit_moves_the_scan(
     assert not coded.grab().isNull()  # it is painted
 
 
+def test_probes_speak_without_a_plane(qtbot: Any, tmp_path: Path, loose: Loose) -> None:
+    """An imported LDAE has a direction and its probe, but no training people."""
+    settings = foreign.LDAE_SETTINGS | {"latent_shape": [2, 16, 16, 8]}
+    path = tmp_path / "ldae.safetensors"
+    for _ in write_found(find(foreign.save_ldae(tmp_path / "files", settings)), path):
+        pass
+    dock = loose(path)
+    add(dock)
+    encode(qtbot, dock)
+    words = dock.trajectory.words
+    assert re.fullmatch(r"Alzheimer's disease: -?[\d.]+ log odds", words.text())
+    dock.form.ways["AD"].box.setValue(2.0)
+    before, after = map(float, re.findall(r"-?\d+\.\d", words.text()))
+    assert after > before  # towards the disease
+    assert dock.trajectory.plot.here is None
+    assert "no plane" in dock.trajectory.plot.excuse
+
+
 def test_a_forecast_starts_from_the_scan_and_asks_about_the_person(
     qtbot: Any, coded: ProgressionDock
 ) -> None:
@@ -378,9 +563,7 @@ def test_a_scan_is_opened_from_a_file(
     path = tmp_path / "mine.nii.gz"
     scan_file.save_volume(volume(dock), path)
     answers = [(str(path), ""), (str(tmp_path / "no.nii"), ""), ("", "")]
-    monkeypatch.setattr(
-        scan_row.QFileDialog, "getOpenFileName", lambda *_: answers.pop(0)
-    )
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: answers.pop(0))
     add(dock, 3, "other")
     dock.scans.file.click()
     assert dock.scans.picker.currentText() == "mine"

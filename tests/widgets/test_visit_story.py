@@ -14,7 +14,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
-from napari_brainldm.engine.resources import bundled_checkpoint, bundled_segmenter
+from napari_brainldm.engine.resources import bundled_for_scans, bundled_segmenter
 from napari_brainldm.engine.scan_file import save_volume
 from napari_brainldm.engine.volume import Volume, mni_grid
 from napari_brainldm.widgets.visit_layers import ERROR
@@ -73,7 +73,7 @@ def story(
     files = (tiny_checkpoint, segmenter_file)
     if FOLDER:
         Path(FOLDER).mkdir(parents=True, exist_ok=True)
-        files = (bundled_checkpoint(), bundled_segmenter())
+        files = (bundled_for_scans(), bundled_segmenter())
     viewer = make_napari_viewer(show=bool(FOLDER), strict_qt="raise")
     viewer.window.resize(1400, 900)
     dock = VisitsDock(viewer, *files)

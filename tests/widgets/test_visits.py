@@ -24,6 +24,7 @@ from napari_brainldm.engine.request import EngineError, Sampler, Scan, Seed, Thr
 from napari_brainldm.engine.volume import Volume, mni_grid
 from napari_brainldm.widgets import layers, visits
 from napari_brainldm.widgets.looks import DARK, LIGHT
+from napari_brainldm.widgets.progression import ProgressionDock
 from napari_brainldm.widgets.visit_layers import ERROR, PREDICTED, REBUILT
 from napari_brainldm.widgets.visits import VisitsDock
 from tests import foreign
@@ -141,6 +142,27 @@ def test_without_visits_nothing_is_made(qtbot: Any, dock: VisitsDock) -> None:
     assert not dock.films.isEnabled()
     assert not dock.hiding.begin.isEnabled()
     assert dock.error.isHidden()
+
+
+def test_the_ldae_is_opened_by_itself(
+    make_napari_viewer_proxy: Any,
+    qtbot: Any,
+    tiny_checkpoint: Path,
+    segmenter_file: Path,
+    docks: list[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by the Progression dock: semantic codes travel, not conditions."""
+    ldae = foreign.known_ldae(tmp_path)
+    at_hand = "napari_brainldm.engine.resources.models_at_hand"
+    monkeypatch.setattr(at_hand, lambda: [tiny_checkpoint, ldae])
+    viewer = make_napari_viewer_proxy(strict_qt="raise")
+    dock = VisitsDock(viewer, segmenter=segmenter_file)
+    docks.append(dock)
+    settle(qtbot, dock)
+    assert dock.models.opened == ldae.resolve()
+    assert VisitsDock.bundled is ProgressionDock.bundled
 
 
 def test_rows_take_scans_as_they_come(dock: VisitsDock) -> None:

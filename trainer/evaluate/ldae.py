@@ -24,17 +24,16 @@ from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resources import bundled_segmenter
 from napari_brainldm.engine.segment import Segmenter
 from trainer.config import RunConfig
-from trainer.data.bids import Entry, is_simulated, read_dataset
-from trainer.data.pictures import Pictures, on_grid
-from trainer.data.vocabulary import conditions
+from trainer.data.bids import is_simulated, read_dataset
+from trainer.data.pictures import Pictures
 from trainer.evaluate import moved as moving
 from trainer.evaluate import plots, probes, reconstruction, visits
+from trainer.evaluate.followed import Followed, followed
 from trainer.evaluate.table import Row, Table, tables_of, write_tables
 from trainer.evaluate.throughput import throughput
 from trainer.prepared import pictures_of, prepared
-from trainer.stages.directions import encode
+from trainer.stages.directions import encode, values_of
 from trainer.stages.features import feature_network
-from trainer.stages.forecast import age_of
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
@@ -42,11 +41,17 @@ if TYPE_CHECKING:
     from trainer.config import Target
 
 Floats = NDArray[np.float64]
+Found = Table | str
+"""What a part yields: a table, or a sentence on what it cannot have."""
+
 STEPS = 20
 """T of pictures that are not in a table over T."""
 
 RACED = 10
 """T of the race against voxel space."""
+
+MOVED = "AD"
+"""The direction along which volumes are measured."""
 
 FIGURE_AMOUNTS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 """Of the paper's Figures 6 and 7."""
@@ -79,8 +84,8 @@ class Bench:
         Folder of the tables and plots.
     n
         Scans to move; a fifth of them are rebuilt.
-    longitudinal
-        Dataset with visits; None for the held-out subjects.
+    followed
+        People with visits.
     """
 
     config: RunConfig
@@ -90,7 +95,7 @@ class Bench:
     held_out: People
     out: Path
     n: int
-    longitudinal: Path | None
+    followed: Followed
 
     @property
     def caveat(self) -> str:
@@ -106,7 +111,9 @@ class Bench:
             "beside": {name: one.sha256 for name, one in self.others.items()},
             "data": repr(self.config.data),
             "scans": [len(self.train.rows), len(self.held_out.rows), self.n],
-            "visits": str(self.longitudinal),
+            "targets": repr(self.config.directions.targets),
+            "visits": [[str(one.path) for one in p] for p in self.followed.people],
+            "asked": self.followed.asked,
             "T": [STEPS, RACED, *reconstruction.STEPS],
         }
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -127,21 +134,34 @@ def tables(
 ) -> Generator[str, None, list[Table]]:
     """Print every table, write them beside the run, return them.
 
-    A run that is stopped goes on with the part in which it was.
+    A run that is stopped goes on with the part in which it was. What the checkpoint or
+    the data cannot have is left out with a sentence.
+
+    Raises
+    ------
+    EngineError
+        If the checkpoint has no directions, or there is too little to measure.
     """
     renderer = Renderer(load_checkpoint(path))
     _check(renderer.card)
     compared = {name: load_checkpoint(other) for name, other in others.items()}
+    people = followed(config, renderer.card, longitudinal)
+    yield from people.notes
     train, held_out = yield from _people(config, renderer.checkpoint)
     out = Path(config.out) / "tables-ldae"
     out.mkdir(parents=True, exist_ok=True)
-    bench = Bench(config, renderer, compared, train, held_out, out, n, longitudinal)
+    bench = Bench(config, renderer, compared, train, held_out, out, n, people)
+    parts: tuple[Part, ...] = (_probes, _reconstruction, _moved, _visits, _throughput)
+    if renderer.card.denoiser is None:
+        parts = (_probes,)
+        yield f"Probes alone: {renderer.card.name} has no denoiser, so no pictures."
     found: list[Table] = []
-    for part in (_probes, _reconstruction, _moved, _visits, _throughput):
-        for table in _kept(bench, part):
-            found.append(table)
-            _write(bench, found)
-            yield table.markdown()
+    for part in parts:
+        for one in _kept(bench, part):
+            if isinstance(one, Table):
+                found.append(one)
+                _write(bench, found)
+            yield one if isinstance(one, str) else one.markdown()
     yield f"Wrote {out}"
     return found
 
@@ -154,20 +174,25 @@ def _check(card: Card) -> None:
         )
 
 
-def _kept(bench: Bench, part: Callable[[Bench], Iterator[Table]]) -> Iterator[Table]:
-    """The tables of `part`; read where a run that was stopped has made them already."""
+Part = Callable[[Bench], Iterator[Found]]
+
+
+def _kept(bench: Bench, part: Part) -> Iterator[Found]:
+    """What `part` finds; read where a run that was stopped has made it already."""
     path = bench.out / "parts" / f"{part.__name__.strip('_')}.json"
     if path.is_file():
         held = json.loads(path.read_text())
         if held["made_of"] == bench.made_of:
-            yield from tables_of(held["tables"])
+            for plain in held["found"]:
+                yield plain if isinstance(plain, str) else tables_of([plain])[0]
             return
     found = []
-    for table in part(bench):
-        found.append(table)
-        yield table
+    for one in part(bench):
+        found.append(one)
+        yield one
     path.parent.mkdir(exist_ok=True)
-    held = {"made_of": bench.made_of, "tables": [asdict(table) for table in found]}
+    plain = [one if isinstance(one, str) else asdict(one) for one in found]
+    held = {"made_of": bench.made_of, "found": plain}
     write_whole(path, json.dumps(held).encode())
 
 
@@ -182,7 +207,7 @@ def card_figures(found: Sequence[Table]) -> dict[str, float]:
     return {
         f"{table.name} {key}": value
         for table in found
-        if table.name in ("probe-AD", "probe-age", "monotone")
+        if table.name.startswith("probe-") or table.name == "monotone"
         for key, value in table.rows[0].items()
         if isinstance(value, float)
     }
@@ -192,6 +217,11 @@ def _people(
     config: RunConfig, checkpoint: Checkpoint
 ) -> Generator[str, None, tuple[People, People]]:
     dataset = read_dataset(config.data)
+    if len(dataset.held_out) < 2:
+        raise EngineError(
+            f"{config.data.dataset} has {len(dataset.held_out)} held-out scans; at "
+            "least 2 are measured. Add subjects, or raise data.held_out in the config."
+        )
     yield from prepared(config, dataset, 2)
     sides = []
     for entries in (dataset.train, dataset.held_out):
@@ -202,53 +232,65 @@ def _people(
     return sides[0], sides[1]
 
 
-def _probes(bench: Bench) -> Iterator[Table]:
+def _probes(bench: Bench) -> Iterator[Found]:
     """Table 7, and the plane of Figure 5."""
-    rows = bench.train.rows, bench.held_out.rows
-    for target in bench.config.directions.targets:
-        if target.name == "AD":
-            classes = target.positive, target.negative
-            kept, truth = probes.diagnosed(rows[1], *classes)
-            said = _said(bench, "AD") | {
-                "true volumes": probes.volumes_odds(*rows, *classes)
-            }
-            found = {
-                k: probes.classified(v[kept], truth[kept]) for k, v in said.items()
-            }
-            yield _probe_table(bench, target, found, int(kept.sum()))
-        if target.name == "age":
-            truth = probes.ages(rows[1])
-            said = _said(bench, "age") | {"true volumes": probes.volumes_age(*rows)}
-            found = {k: probes.regressed(v, truth) for k, v in said.items()}
-            yield _probe_table(bench, target, found, len(truth))
-    if bench.renderer.card.plane is not None:
-        told = [row.get("diagnosis", "") for row in rows[1]]
-        plane = bench.out / "lda.png"
-        plots.lda_plane(bench.renderer.checkpoint, bench.held_out.codes, told, plane)
-
-
-def _said(bench: Bench, name: str) -> dict[str, Floats]:
-    """What each encoder's probe `name` says of the held-out scans (N,)."""
     codes = {"LDAE": bench.held_out.codes}
+    for name, checkpoint in bench.others.items():
+        if checkpoint.card.encoder is not None:
+            parts = list(encode(checkpoint, bench.held_out.pictures))
+            codes[name] = np.concatenate(parts)
+    for target in bench.config.directions.targets:
+        yield _probe(bench, target, codes)
+    if not bench.config.directions.targets:
+        yield (
+            "No probes: the config says of no column what a direction means. Add "
+            "[[directions.targets]]."
+        )
+    told = _groups(bench)
+    if told is None:
+        yield (
+            f"No plane: {bench.renderer.card.name} has none, or no target of the "
+            "config has a column of categories."
+        )
+        return
+    plane = bench.out / "lda.png"
+    plots.lda_plane(bench.renderer.checkpoint, bench.held_out.codes, told, plane)
+
+
+def _groups(bench: Bench) -> list[str] | None:
+    """The group of each held-out scan, as the plane has them."""
+    chosen = [t for t in bench.config.directions.targets if t.positive]
+    if bench.renderer.card.plane is None or not chosen:
+        return None
+    return [row.get(chosen[0].column, "") for row in bench.held_out.rows]
+
+
+def _probe(bench: Bench, target: Target, codes: Mapping[str, Floats]) -> Found:
+    """How well each encoder's probe reads `target`, on scans whose table tells it."""
+    card, rows = bench.renderer.card, bench.held_out.rows
+    if not probes.can_read(bench.renderer.checkpoint, target.name):
+        return (
+            f"No probe of {target.name}: {card.name} has no direction of that name. "
+            "Train the stage directions with this config."
+        )
+    kept, truth = values_of(target, rows)
+    if not probes.measurable(target, truth):
+        return (
+            f"No probe of {target.name}: the column {target.column!r} tells too few "
+            f"of {len(rows)} held-out scans apart. Two are needed, or one of each "
+            "category."
+        )
     checkpoints = {"LDAE": bench.renderer.checkpoint, **bench.others}
-    for other, checkpoint in bench.others.items():
-        parts = list(encode(checkpoint, bench.held_out.pictures))
-        codes[other] = np.concatenate(parts)
-    return {k: probes.read(c, name, codes[k]) for k, c in checkpoints.items()}
+    able = [k for k, c in checkpoints.items() if probes.can_read(c, target.name)]
+    said = {k: probes.read(checkpoints[k], target.name, codes[k])[kept] for k in able}
+    known = [row for row, is_kept in zip(rows, kept, strict=True) if is_kept]
+    notes = [f"{k} has no such probe." for k in checkpoints if k not in said]
+    table = probes.table(target, said, truth, bench.train.rows, known)
+    words = (table.note, *notes, bench.caveat)
+    return replace(table, note=" ".join(word for word in words if word))
 
 
-def _probe_table(
-    bench: Bench, target: Target, found: Mapping[str, Mapping[str, float]], count: int
-) -> Table:
-    rows: list[Row] = [{"encoder": k, **figures} for k, figures in found.items()]
-    paper = {key: probes.PAPER.get(key, "-") for key in rows[0]}
-    rows.append(paper | {"encoder": "the paper, on ADNI"})
-    note = f"{count} held-out scans. {bench.caveat}"
-    title = f"Linear probe: {target.title}"
-    return Table(f"probe-{target.name}", title, tuple(rows), note)
-
-
-def _reconstruction(bench: Bench) -> Iterator[Table]:
+def _reconstruction(bench: Bench) -> Iterator[Found]:
     """Table 6, and what the code alone keeps."""
     pictures = bench.unseen(max(2, bench.n // 5))
     steps = reconstruction.STEPS
@@ -271,13 +313,19 @@ def _reconstruction(bench: Bench) -> Iterator[Table]:
     yield Table("own-code", "What the code alone keeps", (row,), note)
 
 
-def _moved(bench: Bench) -> Iterator[Table]:
+def _moved(bench: Bench) -> Iterator[Found]:
     """The manipulation curve, and the pictures of Figures 6 and 7."""
     renderer = bench.renderer
-    title = renderer.card.direction("AD").title
+    if not probes.can_read(renderer.checkpoint, MOVED):
+        yield (
+            f"No volumes along a direction: {renderer.card.name} has none called "
+            f"{MOVED}, along which ventricles grow. Name a target so in the config."
+        )
+        return
+    title = renderer.card.direction(MOVED).title
     segmenter = Segmenter(load_checkpoint(bundled_segmenter()))
     pictures = bench.unseen(bench.n)
-    found = list(moving.moved(renderer, segmenter, pictures, "AD", STEPS))
+    found = list(moving.moved(renderer, segmenter, pictures, MOVED, STEPS))
     plots.volumes_along(found, moving.AMOUNTS, title, bench.out / "moved.png")
     note = (
         f"{len(found)} held-out scans, measured by the bundled segmenter in pictures "
@@ -290,30 +338,38 @@ def _moved(bench: Bench) -> Iterator[Table]:
 
 
 def _draw_moved(bench: Bench) -> None:
-    told = [row.get("diagnosis", "") for row in bench.held_out.rows]
-    rows = {}
-    for name, other, sign in (("AD", "CN", -1.0), ("CN", "AD", 1.0)):
-        if name in told:
-            amounts = [sign * a for a in FIGURE_AMOUNTS]
-            picture = bench.held_out.picture(told.index(name))
-            made = moving.along(bench.renderer, picture, "AD", STEPS, amounts)
-            rows[f"{name}, towards {other}"] = made
+    """One scan of each category moved towards the other one."""
+    rows: dict[str, list[Array]] = {}
+    for target in bench.config.directions.targets:
+        if target.name != MOVED or not target.positive:
+            continue
+        told = [row.get(target.column, "") for row in bench.held_out.rows]
+        ends = (target.positive, target.negative, -1.0)
+        for name, other, sign in (ends, (target.negative, target.positive, 1.0)):
+            if name in told:
+                amounts = [sign * a for a in FIGURE_AMOUNTS]
+                picture = bench.held_out.picture(told.index(name))
+                made = moving.along(bench.renderer, picture, MOVED, STEPS, amounts)
+                rows[f"{name}, towards {other}"] = made
     if rows:
         titles = [f"{a:g} SD" for a in FIGURE_AMOUNTS]
         plots.strip(rows, titles, bench.out / "moved-pictures.png")
 
 
-def _visits(bench: Bench) -> Iterator[Table]:
+def _visits(bench: Bench) -> Iterator[Found]:
     """Figure 8, by prediction gap, time gap and place between the ends."""
-    people = _longitudinal(bench)
-    if not people:
+    people = bench.followed.visits(bench.renderer.card)
+    if not people:  # `followed` has said why
         return
     triplets = visits.predicted(bench.renderer, people, STEPS)
     found = [one for triplet in triplets for one in triplet]
-    plots.ssim_by_gap(found, bench.out / "visits.png")
+    gap = visits.KEYS["prediction gap (months)"]
+    rounded = [replace(one, prediction_gap=gap(one)) for one in found]
+    plots.ssim_by_gap(rounded, bench.out / "visits.png")
     note = (
-        f"{len(people)} held-out people. Against the autoencoder's picture of the real "
-        f"visit, and against that visit; SSIM with a Gaussian window of "
+        f"{len(people)} held-out people; gaps to the nearest {visits.GAP:g} months, "
+        f"positions to {visits.POSITION:g}. Against the autoencoder's picture of the "
+        "real visit, and against that visit; SSIM with a Gaussian window of "
         f"{visits.PAPER_WINDOW} voxels, sigma 1.5, whole grid, data range 1; T = "
         f"{STEPS}. {bench.caveat}"
     )
@@ -322,7 +378,7 @@ def _visits(bench: Bench) -> Iterator[Table]:
         name = f"visits-{title.split(' (')[0].replace(' ', '-')}"
         yield Table(name, f"A missing visit, by {title}", rows, note)
     pairs = [(visits.LDAE, visits.NEAREST), (visits.LDAE, visits.BLEND)]
-    if bench.renderer.card.forecast:
+    if bench.followed.asked:
         pairs.append((visits.FORECAST, visits.FIRST))
     tests: tuple[Row, ...] = tuple(
         {"method": ours, "better than": other, **visits.better(found, ours, other)}
@@ -331,35 +387,8 @@ def _visits(bench: Bench) -> Iterator[Table]:
     yield Table("visits-tests", "Paired tests over people, SSIM", tests, note)
 
 
-def _longitudinal(bench: Bench) -> list[list[visits.Visit]]:
-    """Held-out people with three visits or more, on the model's grid."""
-    data, folder = bench.config.data, bench.longitudinal
-    asked = bench.config.forecast.covariates if bench.renderer.card.forecast else ()
-    data = replace(data, covariates=asked)
-    if folder is not None:
-        data = replace(data, dataset=str(folder), held_out=0.0)
-    dataset = read_dataset(data)
-    entries = dataset.held_out if folder is None else dataset.train
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if entry.session:
-            groups.setdefault(entry.subject, []).append(entry)
-    people = [group for group in groups.values() if len(group) > 2]
-    return [
-        sorted((_visit(bench, entry) for entry in group), key=lambda v: v.age)
-        for group in people
-    ]
-
-
-def _visit(bench: Bench, entry: Entry) -> visits.Visit:
-    card = bench.renderer.card
-    picture = on_grid(entry.path, card.grid, card.intensity)
-    return visits.Visit(age_of(entry), picture, conditions(entry))
-
-
-def _throughput(bench: Bench) -> Iterator[Table]:
+def _throughput(bench: Bench) -> Iterator[Found]:
     """Table 5: the same work in the latent space and in voxel space."""
-    # scans that no other table met: known ones are not encoded again
     pictures = bench.unseen(len(bench.held_out.rows))[-3:]
     row = throughput(bench.renderer, pictures, RACED)
     note = (

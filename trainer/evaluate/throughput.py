@@ -96,14 +96,18 @@ def throughput(
 ) -> dict[str, float]:
     """Seconds per scan of LDAE and of its counterpart in voxel space, in turn.
 
-    `pictures` are different scans: a scan met before would not be encoded again. The
+    Both start with renderers of their own: `renderer` may keep codes of these scans
+    and would not encode them again. `pictures` are two different scans or more; the
     first one is a warm-up and not counted.
     """
     baseline = voxel_baseline(renderer.checkpoint)
     compute = renderer.compute
-    voxels = Renderer(baseline, compute.device, compute.precision)
+    latent, voxels = (
+        Renderer(checkpoint, compute.device, compute.precision)
+        for checkpoint in (renderer.checkpoint, baseline)
+    )
     pairs = [
-        (seconds(renderer, picture, steps), seconds(voxels, picture, steps))
+        (seconds(latent, picture, steps), seconds(voxels, picture, steps))
         for picture in pictures
     ][1:]
     ours, theirs = (sum(side) / len(pairs) for side in zip(*pairs, strict=True))

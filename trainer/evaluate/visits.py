@@ -7,8 +7,9 @@ nearer of the two.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -37,6 +38,9 @@ FORECAST, FIRST = "forecast from the first visit alone", "the first visit"
 NEAREST, BLEND = "nearest visit", "blend of voxels"
 MONTHS = 12
 
+GAP, POSITION = 6.0, 0.1
+"""Widths of the rows of a table: months, and of the way from end to end."""
+
 Floats = NDArray[np.float64]
 
 
@@ -49,12 +53,12 @@ class Visit:
     age
         Of the person then, in years.
     person
-        What the model's forecast asks of the person then.
+        What the model's forecast asks of the person then; None if that is not told.
     """
 
     age: float
     picture: Array
-    person: Conditions = field(default_factory=Conditions)
+    person: Conditions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +129,8 @@ def _made(
         BLEND: (1 - share) * rebuilt[first] + share * rebuilt[last],
     }
     pictures[FIRST] = rebuilt[first]
-    if renderer.card.forecast:
-        person, years = visits[first].person, visits[middle].age - visits[first].age
+    person, years = visits[first].person, visits[middle].age - visits[first].age
+    if renderer.card.forecast and person is not None:
         later = Later(scans[first], person, years)
         request = Request(origin=later, sampler=sampler)
         pictures[FORECAST] = finish(renderer.render(request)).data
@@ -148,12 +152,17 @@ def _figures(picture: Array, scan: Array, rebuilt: Array) -> dict[str, float]:
     }
 
 
+def binned(value: float, width: float) -> float:
+    """The multiple of `width` that is nearest to `value`; the larger one of two."""
+    return round(width * math.floor(value / width + 0.5), 6)
+
+
 KEYS: dict[str, Callable[[Predicted], float]] = {
-    "prediction gap (months)": lambda one: one.prediction_gap,
-    "time gap (months)": lambda one: one.time_gap,
-    "position": lambda one: one.position,
+    "prediction gap (months)": lambda one: binned(one.prediction_gap, GAP),
+    "time gap (months)": lambda one: binned(one.time_gap, GAP),
+    "position": lambda one: binned(one.position, POSITION),
 }
-"""By what triplets are grouped."""
+"""By what triplets are grouped: visits of real people never keep to the day."""
 
 
 def by_gap(
@@ -162,7 +171,7 @@ def by_gap(
     """Means per method and value of `key`, called `title`, with the number."""
     groups: dict[tuple[str, float], list[Mapping[str, float]]] = {}
     for one in found:
-        groups.setdefault((one.method, round(key(one), 2)), []).append(one.figures)
+        groups.setdefault((one.method, key(one)), []).append(one.figures)
     return [
         {"method": method, title: value, "n": float(len(rows)), **means(rows)}
         for (method, value), rows in sorted(groups.items())

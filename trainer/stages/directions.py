@@ -1,15 +1,17 @@
 """Stage directions: linear probes on frozen semantic codes, and the ways they point.
 
-Probes are trained on the training subjects alone and judged on held-out ones. A
+Probes are trained on the training subjects alone and judged on held-out ones, with
+intervals over subjects: their visits are drawn together. A
 direction's unit is one SD of the training codes along it (Lozupone 2025, section 3.7,
 https://arxiv.org/abs/2504.08635, moves by the probe's weights in units of its own).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.semantic_space import Direction
-from trainer.linear import logistic, ridge
+from trainer.linear import People, logistic, ridge
 
 if TYPE_CHECKING:
     from trainer.config import DirectionsConfig, Target
@@ -30,9 +32,22 @@ Codes = NDArray[np.float64]
 Rows = Sequence[Mapping[str, str]]
 """What the tables say of each scan."""
 
+LEAST, LEAST_NUMBERS = 5, 10
+"""Training people of each class, and of a column of numbers, below which no probe is
+fitted."""
+
 BATCH = 8
 HELD = "-held"
 """Ends the name of a direction along which the attributes held stay the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """The scans whose table tells something: codes (n, E), values (n,), people (n,)."""
+
+    codes: Codes
+    values: Codes
+    people: People
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +97,8 @@ def with_directions(
     probes = {t.name: probe(t, (normal, rows), unseen, config) for t in config.targets}
     spread = np.cov(normal.T)
     moves = {n: _move(p.weight, spread, config.along) for n, p in probes.items()}
-    held = np.stack([probes[n].weight for n in config.hold if n in probes], 1)
+    weights = [probes[n].weight for n in config.hold]
+    held = np.array(weights).reshape(len(weights), len(mean)).T
     found: dict[str, tuple[Direction, Probe, Codes]] = {}
     for target in config.targets:
         made = Direction(
@@ -134,23 +150,28 @@ def probe(
     config: DirectionsConfig,
 ) -> Probe:
     """The read-out of `target` from normalised codes."""
-    x, y = _told(target, *train)
-    unseen, truth = _told(target, *held_out)
+    seen, unseen = _told(target, *train), _told(target, *held_out)
     if target.positive:
-        return _classifier(target, (x, y), (unseen, truth), config)
-    return _regression(target, (x, y), (unseen, truth), config)
+        return _classifier(target, seen, unseen, config)
+    return _regression(target, seen, unseen, config)
 
 
-def _told(target: Target, codes: Codes, rows: Rows) -> tuple[Codes, Codes]:
-    """Codes and values of the scans whose table tells them."""
-    if rows and target.column not in rows[0]:
+def _told(target: Target, codes: Codes, rows: Rows) -> Told:
+    """What the table tells, of the scans of which it does."""
+    if rows and not any(target.column in row for row in rows):
         raise EngineError(
             f"The participants' table has no column {target.column!r} for the "
             f"direction {target.name}; it has {', '.join(rows[0])}. Correct the config."
         )
-    values = [value_of(target, row[target.column]) for row in rows]
-    kept = [n for n, value in enumerate(values) if value is not None]
-    return codes[kept], np.array([values[n] for n in kept], np.float64)
+    kept, values = values_of(target, rows)
+    return Told(codes[kept], values, people_of(rows)[kept])
+
+
+def values_of(target: Target, rows: Rows) -> tuple[NDArray[np.bool_], Codes]:
+    """Which of the rows (N,) tell something of `target`, and what those tell (n,)."""
+    told = [value_of(target, row.get(target.column, "")) for row in rows]
+    values = [value for value in told if value is not None]
+    return np.array([t is not None for t in told], bool), np.array(values, np.float64)
 
 
 def value_of(target: Target, text: str) -> float | None:
@@ -158,77 +179,106 @@ def value_of(target: Target, text: str) -> float | None:
     if target.positive:
         return {target.positive: 1.0, target.negative: 0.0}.get(text)
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
+
+
+def people_of(rows: Rows) -> People:
+    """The number of each row's person (N,); a row that names nobody is another one."""
+    numbers: dict[str | int, int] = {}
+    return np.array(
+        [
+            numbers.setdefault(row.get("participant_id") or place, len(numbers))
+            for place, row in enumerate(rows)
+        ],
+        np.int64,
+    )
 
 
 def _classifier(
-    target: Target,
-    train: tuple[Codes, Codes],
-    held_out: tuple[Codes, Codes],
-    config: DirectionsConfig,
+    target: Target, train: Told, held_out: Told, config: DirectionsConfig
 ) -> Probe:
     from sklearn.metrics import accuracy_score, roc_auc_score
 
-    _check_classes(target, train[1])
-    best = logistic(*train)
+    _check_classes(target, train)
+    best = logistic(train.codes, train.values, train.people)
     weight, bias = best.coef_[0].astype(np.float64), float(best.intercept_[0])
-    x, truth = held_out
-    odds = x @ weight + bias
-    figures: dict[str, float] = {"n": len(truth)}
-    if len(set(truth.tolist())) == 2:
-        figures |= _with_interval("auc", roc_auc_score, truth, odds, config)
-        figures |= _with_interval("accuracy", accuracy_score, truth, odds > 0, config)
+    odds = held_out.codes @ weight + bias
+    figures = _counts(held_out)
+    if len(set(held_out.values.tolist())) == 2:
+        draws = config.draws
+        figures |= _with_interval("auc", roc_auc_score, held_out, odds, draws)
+        figures |= _with_interval("accuracy", accuracy_score, held_out, odds > 0, draws)
     return Probe(weight, bias, tuple(figures.items()))
 
 
-def _check_classes(target: Target, values: Codes) -> None:
-    counts = [int((values == code).sum()) for code in (0.0, 1.0)]
-    if min(counts) < 5:
+def _check_classes(target: Target, train: Told) -> None:
+    counts = [len(set(train.people[train.values == c].tolist())) for c in (0.0, 1.0)]
+    if min(counts) < LEAST:
         raise EngineError(
-            f"For the direction {target.name} there are {counts[1]} training scans of "
-            f"{target.positive!r} and {counts[0]} of {target.negative!r}; at least 5 "
-            "of both are needed. Add subjects, or take it out of the config."
+            f"For the direction {target.name} there are training scans of {counts[1]} "
+            f"people of {target.positive!r} and of {counts[0]} of {target.negative!r}; "
+            f"at least {LEAST} of both are needed. Add subjects, or take it out of the "
+            "config."
         )
 
 
 def _regression(
-    target: Target,
-    train: tuple[Codes, Codes],
-    held_out: tuple[Codes, Codes],
-    config: DirectionsConfig,
+    target: Target, train: Told, held_out: Told, config: DirectionsConfig
 ) -> Probe:
     from sklearn.metrics import mean_absolute_error
 
-    if len(train[1]) < 10 or np.ptp(train[1]) == 0:
+    count = len(set(train.people.tolist()))
+    if count < LEAST_NUMBERS or np.ptp(train.values) == 0:
         raise EngineError(
-            f"The column {target.column!r} tells {len(train[1])} training scans apart "
-            f"for the direction {target.name}; at least 10 with different values are "
-            "needed. Take the direction out of the config."
+            f"The column {target.column!r} tells {count} training people apart for the "
+            f"direction {target.name}; at least {LEAST_NUMBERS} with different values "
+            "are needed. Take the direction out of the config."
         )
-    model = ridge(*train)
+    model = ridge(train.codes, train.values, train.people)
     weight, bias = model.coef_.astype(np.float64), float(model.intercept_)
-    x, truth = held_out
-    figures: dict[str, float] = {"n": len(truth)}
+    figures, truth = _counts(held_out), held_out.values
     if len(truth) > 2:
-        read = x @ weight + bias
-        figures |= _with_interval("mae", mean_absolute_error, truth, read, config)
+        read, draws = held_out.codes @ weight + bias, config.draws
+        figures |= _with_interval("mae", mean_absolute_error, held_out, read, draws)
         figures["rmse"] = float(np.sqrt(np.mean((truth - read) ** 2)))
         figures["r"] = float(np.corrcoef(truth, read)[0, 1])
     return Probe(weight, bias, tuple(figures.items()))
 
 
-def _with_interval(name, figure, truth, read, config) -> dict[str, float]:  # type: ignore[no-untyped-def]
-    """The figure and its 95 % interval, subjects drawn anew `config.draws` times."""
-    rng, found = np.random.default_rng(0), []
-    for _ in range(config.draws):
-        drawn = rng.integers(len(truth), size=len(truth))
+def _counts(held_out: Told) -> dict[str, float]:
+    """Scans; and people, where some were scanned more than once."""
+    scans, people = len(held_out.values), len(set(held_out.people.tolist()))
+    return {"n": scans} if scans == people else {"n": scans, "people": people}
+
+
+def _with_interval(
+    name: str,
+    figure: Callable[[Codes, Any], float],
+    held_out: Told,
+    read: NDArray[Any],
+    draws: int,
+) -> dict[str, float]:
+    """The figure and its 95 % interval: people drawn anew, each with all their scans.
+
+    One person's scans are alike, so scans drawn by themselves would say too narrow an
+    interval. One person has none.
+    """
+    truth, found = held_out.values, []
+    value = {name: float(figure(truth, read))}
+    scans = [np.flatnonzero(held_out.people == n) for n in np.unique(held_out.people)]
+    if len(scans) < 2:
+        return value
+    rng = np.random.default_rng(0)
+    for _ in range(draws):
+        people = rng.integers(len(scans), size=len(scans))
+        drawn = np.concatenate([scans[n] for n in people])
         if len(set(truth[drawn].tolist())) > 1:
             found.append(figure(truth[drawn], read[drawn]))
     low, high = np.percentile(found, (2.5, 97.5))
-    value = float(figure(truth, read))
-    return {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
+    return {**value, f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def _kept(

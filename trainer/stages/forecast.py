@@ -6,8 +6,10 @@ a forecast of later scans from one as future work.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +18,14 @@ from numpy.typing import NDArray
 
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.request import Conditions, EngineError
-from trainer.data.vocabulary import conditions
+from napari_brainldm.engine.visit_ages import told_age
+from napari_brainldm.engine.visits import SAME
+from trainer.data.bids import Dataset, Entry, read_dataset
 from trainer.linear import PENALTIES
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Covariate
-    from trainer.data.bids import Entry
+    from trainer.config import DataConfig, ForecastConfig
 
 Floats = NDArray[np.float64]
 LEAST = 10
@@ -54,7 +58,8 @@ def with_forecast(
         raise EngineError(
             f"{len(changes)} people of the dataset have two visits at different ages; "
             f"a forecast needs at least {LEAST}. Give a longitudinal dataset under "
-            "forecast.dataset in the config."
+            "forecast.dataset in the config, with a column age in its sessions.tsv or "
+            "acq_time in its scans.tsv."
         )
     x = np.array([card.person(person) for person in asked])
     spread = codes.std(0) + 1e-12
@@ -73,31 +78,87 @@ def _changes(
     for number, entry in enumerate(entries):
         groups.setdefault(entry.subject, []).append(number)
     changes, asked = [], []
-    for numbers in groups.values():
+    for numbers in (group for group in groups.values() if len(group) > 1):
         ages = np.array([age_of(entries[n]) for n in numbers])
         if np.ptp(ages) > 0:
             away = ages - ages.mean()
             changes.append(away @ codes[numbers] / (away @ away))
             first = numbers[int(ages.argmin())]
-            asked.append(conditions(entries[first]))
+            asked.append(person_then(entries[first]))
     return changes, asked
 
 
 def age_of(entry: Entry) -> float:
-    """Age at a visit in years.
+    """When a visit was in years: the age, or the years since the first one.
+
+    The tables are read as the viewer's Visits does, see `engine.visit_ages`. Where
+    they lie elsewhere (maps of a derivative), or name the age otherwise, the covariate
+    age and the column age of the visit's row tell it.
 
     Raises
     ------
     EngineError
         If no table tells it.
     """
-    try:
-        return float(dict(entry.row)["age"])
-    except (KeyError, ValueError) as error:
-        raise EngineError(
-            f"The age of {entry.subject} at {entry.session or 'the scan'} is not told. "
-            "Add a column age to its sessions.tsv."
-        ) from error
+    told = told_age(entry.path)
+    if told is not None:
+        return told.years
+    for values in (dict(entry.covariates), dict(entry.row)):
+        try:
+            age = float(values.get("age", ""))
+        except ValueError:
+            continue
+        if math.isfinite(age):
+            return age
+    raise EngineError(
+        f"The age of {entry.subject} at {entry.session or 'the scan'} is not told. "
+        "Add a column age to its sessions.tsv, or acq_time to its scans.tsv."
+    )
+
+
+def person_then(entry: Entry) -> Conditions:
+    """The covariates of `entry`, the age being that at this visit."""
+    told, known = told_age(entry.path), dict(entry.covariates)
+    if told is not None and told.is_age and "age" in known:
+        known["age"] = told.years
+    return Conditions.of(known)
+
+
+def check_apart(visits: Sequence[Entry]) -> None:
+    """Raise an EngineError unless the visits of one person are told apart by age."""
+    told = sorted((age_of(entry), entry.session) for entry in visits)
+    for (age, first), (other, second) in pairwise(told):
+        if other - age < SAME:
+            raise EngineError(
+                f"{visits[0].subject} is {age:.2f} years old both at {first} and at "
+                f"{second}, so no time lies between these visits. Add a column age to "
+                "its sessions.tsv, or acq_time to its scans.tsv."
+            )
+
+
+def people_followed(data: DataConfig, forecast: ForecastConfig) -> Dataset:
+    """All whom the forecast learns from: of its own dataset, or not held out.
+
+    Raises
+    ------
+    EngineError
+        If two visits of somebody are not told apart by age.
+    """
+    asked = replace(data, covariates=forecast.covariates)
+    if forecast.dataset:
+        asked = replace(asked, dataset=forecast.dataset, held_out=0.0)
+    dataset = read_dataset(asked)
+    entries = (*dataset.train, *dataset.held_out)
+    if not forecast.dataset:
+        # other covariates leave out other people, which would split them anew
+        unseen = {entry.subject for entry in read_dataset(data).held_out}
+        entries = tuple(entry for entry in entries if entry.subject not in unseen)
+    people: dict[str, list[Entry]] = {}
+    for entry in entries:
+        people.setdefault(entry.subject, []).append(entry)
+    for visits in people.values():
+        check_apart(visits)
+    return replace(dataset, train=entries, held_out=())
 
 
 def _ridge(x: Floats, y: Floats) -> Floats:

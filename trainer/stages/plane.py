@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.semantic_space import Plane
 from trainer.data.bids import MISSING
+from trainer.stages.directions import people_of
 
 if TYPE_CHECKING:
     from trainer.config import Target
@@ -33,7 +34,7 @@ def with_plane(
     """`checkpoint` with the plane of training codes (N, E) and what tables say of them.
 
     It tells apart the categories in the column of the first target that has some.
-    Groups of fewer than three are left out; with fewer than two groups there is
+    Groups of fewer than three people are left out; with fewer than two groups there is
     nothing to tell apart, and `checkpoint` comes back as it is. Two groups have one
     discriminant: the second axis is then the most varied one across it.
     """
@@ -42,7 +43,13 @@ def with_plane(
         return checkpoint
     codes, rows = train
     told = np.array([row.get(chosen[0].column, "") for row in rows])
-    names = tuple(g for g in dict.fromkeys(told.tolist()) if _is_group(g, told))
+    people = people_of(rows)
+    sizes = {
+        group: len(set(people[told == group].tolist()))
+        for group in dict.fromkeys(told.tolist())
+        if group not in MISSING
+    }
+    names = tuple(group for group, size in sizes.items() if size >= LEAST)
     if len(names) < 2:
         return checkpoint
     tensors = checkpoint.tensors
@@ -56,16 +63,12 @@ def with_plane(
         "centres": [points[told == g].mean(0) for g in names],
         "spreads": [np.cov(points[told == g].T) for g in names],
     }
-    counts = tuple(int((told == g).sum()) for g in names)
+    counts = tuple(sizes[g] for g in names)
     new = {
         f"plane.{k}": torch.from_numpy(np.array(v)).float() for k, v in found.items()
     }
     card = replace(checkpoint.card, plane=Plane(chosen[0].title, names, counts))
     return Checkpoint(card, dict(tensors) | new)
-
-
-def _is_group(name: str, told: NDArray[np.str_]) -> bool:
-    return name not in MISSING and int((told == name).sum()) >= LEAST
 
 
 def _axes(normal: Floats, told: NDArray[np.str_]) -> Floats:

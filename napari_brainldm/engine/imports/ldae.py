@@ -196,6 +196,7 @@ def _alzheimer(
         "",
         "From cognitively normal towards Alzheimer's disease, by the published "
         "classifier; 1 is one unit of the paper's scale.",
+        reads="log odds",
     )
     return (direction,), {
         "semantic.mean": mean.float(),
