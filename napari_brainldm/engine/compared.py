@@ -105,13 +105,24 @@ class Compared:
 
 
 def compare(
-    renderer: Renderer, people: Sequence[tuple[Request, Request]], seeds: int
+    renderer: Renderer,
+    people: Sequence[tuple[Request, Request]],
+    seeds: int,
+    seconds: Sequence[Request] = (),
 ) -> Generator[Progress | Sharpened, None, Compared]:
     """Render both requests of each of `people` under `seeds` seeds, pair by pair.
 
     Both of a pair start from the same noise, that of the first request's seed and of
     those that follow it. One seed of everybody comes before the next, so that the
     mean, yielded after every pair, sharpens evenly; whoever drives may stop.
+
+    Parameters
+    ----------
+    people
+        First and second request of each person.
+    seconds
+        Taken in turn, by seed, in place of the second requests; for one person, whose
+        difference should not be that from a single vector.
 
     Raises
     ------
@@ -123,7 +134,7 @@ def compare(
             f"{len(people)} subjects under {seeds} seeds were asked for; at least one "
             "of each is needed. Choose a subject and a number of seeds."
         )
-    pairs = [_seeded(pair, seeds) for pair in people]
+    pairs = [_seeded(first, seconds or (second,), seeds) for first, second in people]
     affine, total = renderer.card.grid.matrix, len(people) * seeds
     means = Running(), Running(), Running()
     each, own = [Running() for _ in people], [Running() for _ in people]
@@ -155,15 +166,19 @@ def compare(
     )
 
 
-def _seeded(pair: tuple[Request, Request], seeds: int) -> list[tuple[Request, Request]]:
-    first, second = pair
+def _seeded(
+    first: Request, seconds: Sequence[Request], seeds: int
+) -> list[tuple[Request, Request]]:
     if scans_of(first.origin):
         raise EngineError(
             "A request of the comparison starts from a scan, whose noise is its own. "
             "Compare pictures that start from a seed."
         )
     asked = seeds_from(first, max(seeds, 2))[:seeds]
-    return [(one, replace(second, origin=one.origin)) for one in asked]
+    return [
+        (one, replace(seconds[number % len(seconds)], origin=one.origin))
+        for number, one in enumerate(asked)
+    ]
 
 
 def _check_people(people: int) -> None:

@@ -24,6 +24,7 @@ from napari_brainldm.engine.request import (
     Request,
     Seed,
     drawn_from,
+    redrawn,
 )
 from napari_brainldm.engine.volume import Array, Volume
 
@@ -39,6 +40,9 @@ AGAINST = {
     MEAN: "the mean connectivity of the training set",
 }
 """What people can be compared with, in words."""
+
+SEEDS_APART = 1000
+"""Between the first seeds of two people: more than anybody asks for of one."""
 
 NULL_DRAWS = 1_000_000
 """Where the seeds of the null's random connectivity begin: far from all others."""
@@ -184,7 +188,21 @@ def pairs_against(
     else:
         vectors = _second(renderer, people, against, others)
         second = [_of(renderer, request, fnc) for fnc in vectors]
-    return tuple(zip(first, second, strict=True))
+    pairs = zip(first, second, strict=True)
+    return tuple(_own_noise(pair, number) for number, pair in enumerate(pairs))
+
+
+def _own_noise(pair: tuple[Request, Request], number: int) -> tuple[Request, Request]:
+    """Both of a pair share their noise, and no two people do.
+
+    Else what the one noise does would be told as something about people.
+    """
+    first, second = pair
+    seed = drawn_from(first.origin)
+    if seed is None or number == 0:
+        return pair
+    moved = seed + SEEDS_APART * number
+    return redrawn(first, moved), redrawn(second, moved)
 
 
 def _second(
@@ -242,9 +260,17 @@ def contrasted(
 ) -> Generator[Progress | Sharpened, None, Contrasted]:
     """Compare every pair under `seeds` seeds, then `nulls` pairs of random vectors.
 
+    One person alone meets another random vector under every seed: a single one would
+    show what is peculiar to it.
+
     The mean so far is yielded after every pair; whoever drives may stop.
     """
-    compared = yield from compare(renderer, pairs, seeds)
+    drawn: list[Request] = []
+    if against == RANDOM and len(pairs) == 1:
+        law, (_, second) = renderer.checkpoint.fnc_law(), pairs[0]
+        vectors = (random(law, number) for number in range(1, seeds + 1))
+        drawn = [_of(renderer, second, vector) for vector in vectors]
+    compared = yield from compare(renderer, pairs, seeds, drawn)
     parameters = (*compared.record.parameters, ("against", AGAINST[against]))
     named = replace(compared.record, parameters=parameters)
     compared = replace(compared, record=named)

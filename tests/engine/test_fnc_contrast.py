@@ -13,7 +13,7 @@ import pytest
 from napari_brainldm.engine.atlas import Atlas, Region
 from napari_brainldm.engine.cluster_table import COLUMNS as OF_CLUSTERS
 from napari_brainldm.engine.cluster_table import cluster_table
-from napari_brainldm.engine.compared import Compared
+from napari_brainldm.engine.compared import Compared, compare
 from napari_brainldm.engine.compared_regions import COLUMNS
 from napari_brainldm.engine.contrast_export import (
     Reading,
@@ -26,6 +26,7 @@ from napari_brainldm.engine.contrast_flags import flagged, judge
 from napari_brainldm.engine.fnc import Fnc
 from napari_brainldm.engine.fnc_contrast import (
     AGAINST,
+    SEEDS_APART,
     Contrasted,
     contrasted,
     pairs_against,
@@ -102,6 +103,28 @@ def test_both_of_a_pair_differ_by_the_condition_alone(renderer, against: str) ->
         )
         assert not same
         assert (second.guidance == 0) is (against == "none")
+
+
+def test_people_share_no_noise(renderer) -> None:
+    """Seeds of one person never reach those of the next."""
+    pairs = pairs_against(renderer, ASKED, people(3), "mean")
+    seeds = [first.origin.value for first, _ in pairs]
+    assert seeds[0] == ASKED.origin.value
+    assert np.diff(seeds).tolist() == [SEEDS_APART] * 2
+    compared = finish(compare(renderer, pairs[:2], 2))
+    own = finish(compare(renderer, pairs[1:2], 2))
+    np.testing.assert_array_equal(compared.differences[1], own.differences[0])
+
+
+def test_one_person_meets_another_random_vector_under_every_seed(renderer) -> None:
+    pairs = pairs_against(renderer, ASKED, people(1), "random")
+    made = finish(contrasted(renderer, pairs, "random", 3, 2))
+    asked = made.compared.record.requests
+    firsts, seconds = asked[::2], asked[1::2]
+    assert len({one.conditions.fnc for one in firsts}) == 1
+    assert len({one.conditions.fnc for one in seconds}) == 3
+    assert [a.origin for a in firsts] == [b.origin for b in seconds]
+    assert seconds[0].conditions.fnc == pairs[0][1].conditions.fnc
 
 
 def test_another_subject_is_from_outside_in_turn_so_the_mean_is_not_0(
