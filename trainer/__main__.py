@@ -1,4 +1,4 @@
-"""`python -m trainer cohort | train STAGE | evaluate TABLE | generate`.
+"""`python -m trainer cohort | gray-matter | train STAGE | evaluate TABLE | generate`.
 
 argparse, not tyro: a bare GPU machine runs the trainer from a source folder.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from napari_brainldm.engine.heap import keep_memory
 from napari_brainldm.engine.request import EngineError
 from trainer.config import RunConfig, load_config
+from trainer.data.gray_matter_maps import write_maps
 from trainer.evaluate.command import evaluate, evaluate_options
 from trainer.generate.command import add_generate, run_generate
 from trainer.runs import STAGES, last_checkpoint, train_stage, write
@@ -39,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     cohort.add_argument("--out", help="folder; default: data.dataset of the config")
     cohort.add_argument("--subjects", type=int, help="number of subjects")
     cohort.add_argument("--template", help="template pack (.safetensors), else built")
+    text = "write the gray-matter map of every T1 of data.dataset"
+    _command(commands, "gray-matter", _gray_matter, text)
     train = _command(commands, "train", _train, "train one stage")
     train.add_argument("stage", choices=STAGES)
     train.add_argument(
@@ -75,6 +78,10 @@ def _cohort(options: argparse.Namespace) -> Iterator[str]:
         )
     out = options.out or config.data.dataset
     return write(config, out, options.template or "", options.workers)
+
+
+def _gray_matter(options: argparse.Namespace) -> Iterator[str]:
+    return write_maps(_config(options).data, options.workers)
 
 
 def _train(options: argparse.Namespace) -> Iterator[str]:

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trainer.config import DataConfig
     from trainer.data.bids import Entry
 
+T = TypeVar("T")
 Pictures = NDArray[np.float16]
 """(N, i, j, k) in [0, 1], memory-mapped."""
 
@@ -101,7 +102,7 @@ def on_grid(
         scan,
         grid,
         percentile=intensity.percentile,
-        segmenter=_brain_finder(segmenter or segmenter_at_hand()),
+        segmenter=kept_brain_finder(segmenter or segmenter_at_hand()),
     ).volume.data
 
 
@@ -115,7 +116,7 @@ def _map_on_grid(scan: Volume, grid: Grid) -> Array:
 
 
 @lru_cache(maxsize=1)
-def _brain_finder(path: Path | None) -> Segmenter | None:
+def kept_brain_finder(path: Path | None) -> Segmenter | None:
     """The segmenter in `path`, on the CPU; None in a tree in which none is made yet.
 
     Kept: a dataset has many scans.
@@ -153,7 +154,7 @@ def prepare(
     store = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
     work = partial(_one, grid=grid, intensity=intensity)
     try:
-        for index, data in enumerate(_mapped(work, [e.path for e in entries], workers)):
+        for index, data in enumerate(mapped(work, [e.path for e in entries], workers)):
             store[index] = data
             yield index + 1
         store.flush()
@@ -162,9 +163,9 @@ def prepare(
         temporary.unlink(missing_ok=True)
 
 
-def _mapped(
-    work: Callable[[Path], NDArray[np.float16]], paths: list[Path], workers: int
-) -> Iterator[NDArray[np.float16]]:
+def mapped(
+    work: Callable[[Path], T], paths: Sequence[Path], workers: int
+) -> Iterator[T]:
     """`work` of every path in order: here, or in processes of their own."""
     if workers <= 1 or len(paths) <= FEW:
         yield from map(work, paths)
