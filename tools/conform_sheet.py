@@ -1,6 +1,6 @@
 """Scans on the model's grid, as one picture and a table in Markdown.
 
-    python tools/conform_sheet.py ../shared/data --out docs/images/conform.png
+    python tools/conform_sheet.py DATA --out docs/images/conform.png
 
 Every NIfTI and MGZ file below the FOLDERs is conformed to 1 mm; the picture shows the
 placed scan, axial, coronal and sagittal, with the outline of its brain mask. A scan

@@ -1,6 +1,6 @@
 """What a model's autoencoder alone makes of scans, as a table in Markdown.
 
-    python -m tools.rebuilt_scans ../shared/data/ds002748/sub-0*
+    python -m tools.rebuilt_scans DATA/ds002748/sub-0*
 
 Each scan is conformed to the model's grid and sent through encoder and decoder. SSIM
 (MONAI, Gaussian window 11, data range 1) and PSNR are those against the conformed scan.
