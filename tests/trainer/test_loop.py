@@ -199,8 +199,14 @@ def test_two_halves_of_a_batch_are_the_batch(make, tmp_path, again):
         again()
         loop = replace(SHORT, batch=batch, accumulate=accumulate, steps=4)
         state = tmp_path / f"{accumulate}.state"
-        reports = run(make(loop), loop, state)
-        found.append((load_state(state)[1]["average/"], reports[-1].losses))
+        stage = make(loop)
+        reports = run(stage, loop, state)
+        average = load_state(state)[1]["average/"]
+        seen = reports[-1].losses | stage.held_out(average)
+        # a normalisation takes off what a bias adds ahead of it: the gradient there is
+        # rounding, which Adam makes steps of
+        told = {k: v for k, v in average.items() if not k.endswith("conv.bias")}
+        found.append((told, seen))
     assert farthest(found[0][0], found[1][0]) < 1e-6
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
 
