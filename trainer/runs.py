@@ -114,8 +114,7 @@ def _logged(
 def _saved(config: RunConfig, running: Stage, workers: int) -> Iterator[str]:
     """Write the checkpoint of a stage whose training has ended."""
     path = stage_path(config, running.name)
-    sha = save_checkpoint(trained(running, path.with_suffix(".state")), path)
-    yield f"Saved {path} (sha256 {sha})"
+    yield _saved_as(path, trained(running, path.with_suffix(".state")))
     if running.name == "supervised":  # its codes are read by probes, as those of others
         yield from _directions(config, workers, running.name, running.name)
 

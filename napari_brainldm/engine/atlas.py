@@ -77,6 +77,15 @@ class Atlas:
         """The version; where none is known, the first digits of the digest."""
         return self.version or f"sha256 {self.digest[:DIGITS]}"
 
+    def told(self) -> dict[str, str]:
+        """Which atlas it is, as sidecars tell it."""
+        return {
+            "name": self.name,
+            "version": self.edition,
+            "licence": self.licence,
+            "sha256": self.digest,
+        }
+
     def on(self, grid: Grid) -> Atlas:
         """The same atlas on another grid of MNI space, nearest neighbour.
 

@@ -311,13 +311,26 @@ def check_shapes(name: str, card: Card, tensors: Mapping[str, Tensor]) -> None:
     """Raise an EngineError unless `tensors` are exactly those that `card` describes."""
     found = {k: tuple(v.shape) for k, v in tensors.items() if not k.startswith(PROBE)}
     expected = _build_shapes(name, card)
-    wrong = sorted(k for k in found | expected if found.get(k) != expected.get(k))
-    if wrong:
+    if told := differing(found, expected):
         raise EngineError(
-            f"{name} does not hold the weights its card describes: {len(wrong)} tensors"
-            f" differ, the first is {wrong[0]!r} with {found.get(wrong[0], 'nothing')} "
-            f"where {expected.get(wrong[0], 'nothing')} is needed. Get it again."
+            f"{name} does not hold the weights its card describes: {told}. Get it "
+            "again."
         )
+
+
+def differing(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> str:
+    """How many shapes differ, and the first that does; empty for none."""
+    names = found.keys() | expected.keys()
+    wrong = sorted(k for k in names if found.get(k) != expected.get(k))
+    if not wrong:
+        return ""
+    one, other = (shapes.get(wrong[0], "nothing") for shapes in (found, expected))
+    return (
+        f"{len(wrong)} tensors differ, the first is {wrong[0]!r} with {one} where "
+        f"{other} is needed"
+    )
 
 
 def check_finite(name: str, tensors: Mapping[str, Tensor]) -> None:

@@ -171,17 +171,8 @@ def summary(renderer: Renderer, made: Contrasted, reading: Reading) -> dict[str,
         "Mask": MASK,
         "MaskVoxels": int(np.count_nonzero(made.mask)),
         "Smoothing": "none",
-        "Atlas": _told(reading.atlas),
-        "AtlasOfClusters": _told(reading.clusters or reading.atlas),
-    }
-
-
-def _told(atlas: Atlas) -> dict[str, str]:
-    return {
-        "name": atlas.name,
-        "version": atlas.edition,
-        "licence": atlas.licence,
-        "sha256": atlas.digest,
+        "Atlas": reading.atlas.told(),
+        "AtlasOfClusters": (reading.clusters or reading.atlas).told(),
     }
 
 

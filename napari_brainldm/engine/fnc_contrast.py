@@ -212,10 +212,15 @@ def _second(
     if against == MEAN:
         return [known.of(known.mean)] * len(people)
     if against == RANDOM:
-        law = renderer.checkpoint.fnc_law()
-        return [random(law, number) for number in range(1, len(people) + 1)]
+        return _drawn(renderer, len(people))
     left = _outside(people, others)
     return [left[number % len(left)] for number in range(len(people))]
+
+
+def _drawn(renderer: Renderer, count: int) -> list[Fnc]:
+    """Random connectivity, another one each time."""
+    law = renderer.checkpoint.fnc_law()
+    return [random(law, number) for number in range(1, count + 1)]
 
 
 def _outside(people: Sequence[Fnc], others: Sequence[Fnc]) -> list[Fnc]:
@@ -265,12 +270,10 @@ def contrasted(
 
     The mean so far is yielded after every pair; whoever drives may stop.
     """
-    drawn: list[Request] = []
-    if against == RANDOM and len(pairs) == 1:
-        law, (_, second) = renderer.checkpoint.fnc_law(), pairs[0]
-        vectors = (random(law, number) for number in range(1, seeds + 1))
-        drawn = [_of(renderer, second, vector) for vector in vectors]
-    compared = yield from compare(renderer, pairs, seeds, drawn)
+    alone = against == RANDOM and len(pairs) == 1
+    vectors = _drawn(renderer, seeds) if alone else []
+    seconds = [_of(renderer, pairs[0][1], vector) for vector in vectors]
+    compared = yield from compare(renderer, pairs, seeds, seconds)
     parameters = (*compared.record.parameters, ("against", AGAINST[against]))
     named = replace(compared.record, parameters=parameters)
     compared = replace(compared, record=named)

@@ -35,8 +35,16 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAT_HDF5_AT = 512
 _BETWEEN = "_vs_"
 
-_OF_VALUES = ValueError, LookupError, TypeError, NotImplementedError
-_DAMAGED = (OSError, EOFError, *_OF_VALUES, zlib.error, zipfile.BadZipFile)
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    NotImplementedError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 """What scipy, h5py and numpy raise on a damaged file is not of one kind."""
 
 

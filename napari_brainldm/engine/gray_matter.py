@@ -184,9 +184,7 @@ def of_map(
         the map does not lie in MNI space.
     """
     inferred = _modulation(probability.data, modulated)
-    data = np.maximum(resample(probability, grid, to_map), 0)
-    _check_place(data, grid)
-    _check_amount(data, grid)
+    data = _checked(resample(probability, grid, to_map), grid)
     words = "modulated" if inferred else "not modulated"
     reach = float(probability.data.max())
     told = f"Taken as {words}" + (
@@ -207,10 +205,15 @@ def as_it_is(probability: Volume, grid: Grid) -> Array:
         As `of_map`.
     """
     _modulation(probability.data, None)
-    data: Array = np.maximum(probability.data, 0)
-    _check_place(data, grid)
-    _check_amount(data, grid)
-    return data
+    return _checked(probability.data, grid)
+
+
+def _checked(data: Array, grid: Grid) -> Array:
+    """`data` on `grid` without negative values, if it may be a gray-matter map."""
+    found: Array = np.maximum(data, 0)
+    _check_place(found, grid)
+    _check_amount(found, grid)
+    return found
 
 
 def _fine(grid: Grid) -> Grid:

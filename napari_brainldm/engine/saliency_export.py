@@ -100,12 +100,7 @@ def write_saliency(
     told = table_record(renderer, derived) | {
         "Table": WORDS[kind],
         "TableSha256": hashlib.sha256(text.encode()).hexdigest(),
-        "Atlas": {
-            "name": atlas.name,
-            "version": atlas.edition,
-            "licence": atlas.licence,
-            "sha256": atlas.digest,
-        },
+        "Atlas": atlas.told(),
     }
     stem = f"{marked(path.name.partition('.')[0])}_{kind}"
     content = json.dumps(told | notes, indent=1, sort_keys=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
@@ -167,20 +167,28 @@ class TrajectoryPanel(QWidget):
         else:
             here, there = (place(checkpoint, code, one) for one in both)
             self._tell(crowds(checkpoint), here, there)
-        probes = [d for d in checkpoint.card.directions if d.reads]
-        if probes and code.semantic is not None:  # there need not be a plane
+            self._tell_probes(here.values, there.values)
+            return
+        if code.semantic is not None:
             before, after = (readings(checkpoint, code, one) for one in both)
-            lines = [
-                f"{d.title}: {_change(before[d.name], after[d.name], d.reads)}"
-                for d in probes
-            ]
-            self.words.setText("\n".join(lines))
+            self._tell_probes(before, after)
 
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""
         self.plot.colours = colours
         set_style(self.legend, f"color: {colours.faint}; font-size: 10px;")
         self.plot.update()
+
+    def _tell_probes(
+        self, before: Mapping[str, float], after: Mapping[str, float]
+    ) -> None:
+        assert self._checkpoint is not None
+        lines = [
+            f"{d.title}: {_change(before[d.name], after[d.name], d.reads)}"
+            for d in self._checkpoint.card.directions
+            if d.reads
+        ]
+        self.words.setText("\n".join(lines))
 
     def _tell(
         self, groups: Sequence[Crowd], here: Place | None, there: Place | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +74,17 @@ def read_dataset(config: DataConfig) -> Dataset:
         tuple(e for e in entries if e.subject in held),
         head,
     )
+
+
+def of_split(
+    config: DataConfig, entries: Sequence[Entry], held_out: bool
+) -> tuple[Entry, ...]:
+    """Those of `entries` whom the split of `config` holds out, or all the others.
+
+    Other covariates leave out other people, which would split them anew.
+    """
+    unseen = {entry.subject for entry in read_dataset(config).held_out}
+    return tuple(e for e in entries if (e.subject in unseen) == held_out)
 
 
 def is_simulated(root: Path) -> bool:

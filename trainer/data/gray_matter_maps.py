@@ -6,7 +6,6 @@ maps of CAT12, SPM or FSL gives those instead, by `data.maps`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,20 +13,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resources import segmenter_at_hand
 from trainer.data.bids import read_dataset
+from trainer.data.cohort_files import write_json
+from trainer.data.cohort_maps import MAPS, MODULATED
 from trainer.data.pictures import kept_brain_finder, mapped, model_grid
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Grid
     from trainer.config import DataConfig
 
-FOLDER = "derivatives/gray_matter"
 SUFFIX = "_T1w"
-LABEL = "space-MNI152NLin6Asym_desc-{}_label-GM_probseg"
-MODULATED, RIGID = LABEL.format("modulated"), LABEL.format("rigid")
+RIGID = MODULATED.replace("desc-modulated", "desc-rigid")
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def write_maps(data: DataConfig, workers: int) -> Iterator[str]:
             f"Of none of {len(entries)} scans in {root} a map could be made; the "
             "reasons stand above. Give T1-weighted scans of whole heads."
         )
-    pattern = f"{FOLDER}/**/*_{(MODULATED if modulated else RIGID).split('_', 1)[1]}"
+    pattern = f"{MAPS}/**/*_{(MODULATED if modulated else RIGID).split('_', 1)[1]}"
     yield f'{len(entries) - failed} maps: set data.maps = "{pattern}.nii.gz"'
 
 
@@ -77,7 +75,7 @@ def map_path(root: Path, scan: Path, modulated: bool) -> Path:
     """The map of `scan`, where the scan lies in the dataset."""
     stem = scan.name.partition(".")[0].removesuffix(SUFFIX)
     end = MODULATED if modulated else RIGID
-    return root / FOLDER / scan.parent.relative_to(root) / f"{stem}_{end}.nii.gz"
+    return root / MAPS / scan.parent.relative_to(root) / f"{stem}_{end}.nii.gz"
 
 
 def _one(path: Path, root: Path, grid: Grid, modulated: bool) -> Made:
@@ -89,7 +87,6 @@ def _one(path: Path, root: Path, grid: Grid, modulated: bool) -> Made:
     try:
         make = of_t1_modulated if modulated else of_t1
         made = make(load_volume(path), grid, kept_brain_finder(segmenter_at_hand()))
-        target.parent.mkdir(parents=True, exist_ok=True)
         told = {
             "Modulated": modulated,
             "GrayMatterMl": round(made.ml, 1),
@@ -97,7 +94,7 @@ def _one(path: Path, root: Path, grid: Grid, modulated: bool) -> Made:
             "Sources": [path.relative_to(root).as_posix()],
         }
         sidecar = target.with_name(target.name.partition(".")[0] + ".json")
-        write_whole(sidecar, json.dumps(told, indent=1).encode())
+        write_json(sidecar, told)
         # the map comes last: where it is, all is
         save_volume(made.volume, target)
     except EngineError as error:
@@ -106,7 +103,7 @@ def _one(path: Path, root: Path, grid: Grid, modulated: bool) -> Made:
 
 
 def _describe(root: Path) -> None:
-    path = root / FOLDER / "dataset_description.json"
+    path = root / MAPS / "dataset_description.json"
     if path.is_file():
         return
     by = {"Name": "napari-brainldm", "Version": metadata.version("napari-brainldm")}
@@ -116,5 +113,4 @@ def _describe(root: Path) -> None:
         "DatasetType": "derivative",
         "GeneratedBy": [by],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(told, indent=1).encode())
+    write_json(path, told)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_brainldm.engine.request import EngineError
-from trainer.data.bids import Entry, read_dataset
+from trainer.data.bids import Entry, of_split, read_dataset
 from trainer.data.pictures import on_grid
 from trainer.evaluate.visits import Visit
 from trainer.stages.forecast import age_of, check_apart, person_then
@@ -115,7 +115,5 @@ def _entries(
         dataset = read_dataset(bare)
     entries = (*dataset.train, *dataset.held_out)
     if folder is None:
-        # other covariates leave out other people, which would split them anew
-        unseen = {entry.subject for entry in read_dataset(config.data).held_out}
-        entries = tuple(entry for entry in entries if entry.subject in unseen)
+        entries = of_split(config.data, entries, held_out=True)
     return entries, asked, notes

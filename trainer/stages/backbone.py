@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from napari_brainldm.engine.checkpoint import check_finite
+from napari_brainldm.engine.checkpoint import check_finite, differing
 from napari_brainldm.engine.imports.source import read_weights
 from napari_brainldm.engine.request import EngineError
 
@@ -65,13 +65,10 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 def _check(path: Path, held: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
     found, wanted = ({k: tuple(v.shape) for k, v in w.items()} for w in (held, own))
-    wrong = sorted(k for k in found | wanted if found.get(k) != wanted.get(k))
-    if wrong:
+    if told := differing(found, wanted):
         raise EngineError(
             f"{path.name} does not hold a ConvNeXt of the sizes in [ldae.encoder]: "
-            f"{len(wrong)} tensors differ, the first is {wrong[0]!r} with "
-            f"{found.get(wrong[0], 'nothing')} where {wanted.get(wrong[0], 'nothing')} "
-            "is needed. Give torchvision's weights of those sizes, or leave "
+            f"{told}. Give torchvision's weights of those sizes, or leave "
             "ldae.backbone empty."
         )
     check_finite(path.name, held)

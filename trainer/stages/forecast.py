@@ -20,7 +20,7 @@ from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.request import Conditions, EngineError
 from napari_brainldm.engine.visit_ages import told_age
 from napari_brainldm.engine.visits import SAME
-from trainer.data.bids import Dataset, Entry, read_dataset
+from trainer.data.bids import Dataset, Entry, of_split, read_dataset
 from trainer.linear import PENALTIES
 
 if TYPE_CHECKING:
@@ -137,27 +137,14 @@ def check_apart(visits: Sequence[Entry]) -> None:
 
 
 def people_followed(data: DataConfig, forecast: ForecastConfig) -> Dataset:
-    """All whom the forecast learns from: of its own dataset, or not held out.
-
-    Raises
-    ------
-    EngineError
-        If two visits of somebody are not told apart by age.
-    """
+    """All whom the forecast learns from: of its own dataset, or not held out."""
     asked = replace(data, covariates=forecast.covariates)
     if forecast.dataset:
         asked = replace(asked, dataset=forecast.dataset, held_out=0.0)
     dataset = read_dataset(asked)
     entries = (*dataset.train, *dataset.held_out)
     if not forecast.dataset:
-        # other covariates leave out other people, which would split them anew
-        unseen = {entry.subject for entry in read_dataset(data).held_out}
-        entries = tuple(entry for entry in entries if entry.subject not in unseen)
-    people: dict[str, list[Entry]] = {}
-    for entry in entries:
-        people.setdefault(entry.subject, []).append(entry)
-    for visits in people.values():
-        check_apart(visits)
+        entries = of_split(data, entries, held_out=False)
     return replace(dataset, train=entries, held_out=())
 
 
