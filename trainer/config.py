@@ -219,7 +219,8 @@ class LdaeConfig:
         `data.jitter`; 0 as in the paper. Codes should not tell scanners apart.
     backbone
         Local file of torchvision's ConvNeXt weights (.pth or .safetensors) of the
-        encoder's sizes, with which the encoder begins; empty for random weights.
+        encoder's sizes, with which the encoder begins, in the stage supervised as
+        well; empty for random weights.
     """
 
     encoder: SemanticEncoderSpec = field(default_factory=SemanticEncoderSpec)

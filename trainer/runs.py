@@ -318,6 +318,7 @@ def _supervised(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig]
             [dict(e.row) for e in dataset.held_out],
         ),
         config.data.flips,
+        config.ldae.backbone,
     )
     return stage, config.supervised.loop
 

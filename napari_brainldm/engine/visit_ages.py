@@ -8,11 +8,14 @@ session, and `participants.tsv`: the columns `age` in years, `acq_time` as date,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.table import read_rows
 
 YEAR = 365.25
@@ -62,6 +65,53 @@ def told_age(scan: Path) -> Told | None:
     session = _above(scan, "ses-")
     name = "" if session is None else session.name
     return _Tables(subject).told(name)
+
+
+def ages_by_date(
+    dates: Sequence[datetime | None], ages: Sequence[float | None]
+) -> list[float | None]:
+    """Ages in years of visits of which some have a date, an age, or both.
+
+    A visit without an age gets it from the nearest that has both; where no age is
+    known at all, it gets the years since the first date. None where neither can be.
+    """
+    known = [d for d in dates if d is not None]
+    both = [
+        (date, age)
+        for date, age in zip(dates, ages, strict=True)
+        if date is not None and age is not None
+    ]
+    if not both and all(age is None for age in ages):
+        both = [(min(known), 0.0)] if known else []
+    found = list(ages)
+    for place, (date, age) in enumerate(zip(dates, ages, strict=True)):
+        if date is not None and age is None and both:
+            near, years = min(both, key=partial(_gap, date))
+            found[place] = years + _apart(near, date)
+    return found
+
+
+def _gap(date: datetime, other: tuple[datetime, float]) -> float:
+    return abs(_apart(date, other[0]))
+
+
+def typed_date(text: str) -> datetime | None:
+    """The date somebody typed as 2019-05-31; None for what is not meant as one.
+
+    Raises
+    ------
+    EngineError
+        If there is no such day.
+    """
+    if not re.fullmatch(r"\d{3,4}-\d{0,2}(-\d{0,2})?", text):
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise EngineError(
+            f"{text} is no date. Type the date of a visit as year-month-day, such as "
+            "2019-05-31, or the age in years."
+        ) from None
 
 
 def _above(scan: Path, prefix: str) -> Path | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
-    QDoubleSpinBox,
     QHBoxLayout,
     QPushButton,
     QVBoxLayout,
@@ -17,18 +16,27 @@ from qtpy.QtWidgets import (
 )
 
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.engine.visit_ages import OLDEST, Told, told_age
+from napari_brainldm.engine.visit_ages import Told, ages_by_date, told_age
 from napari_brainldm.widgets import overlays
+from napari_brainldm.widgets.age_box import AgeBox
 from napari_brainldm.widgets.looks import named, quiet, sentence_label, set_style
 from napari_brainldm.widgets.scan_row import Listening
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 FEWEST, MOST = 2, 20
-UNKNOWN = -0.01
-"""Of an age box: no age is below 0."""
 
 NOTHING = (
     "Choose two or more T1-weighted scans of one person, type the age at each (or the "
-    "years since the first), press Encode."
+    "years since the first, or dates such as 2019-05-31), press Encode."
+)
+
+
+AGE_TIP = (
+    "Type the age at this visit in years, the years since the first visit, or the date "
+    "of the visit such as 2019-05-31. Dates give years since the first of them, or "
+    "ages, once the age at one of them is typed."
 )
 
 
@@ -46,29 +54,33 @@ class Chosen:
 
 
 class VisitRow(QWidget):
-    """One visit: which layer, what age, and a button that takes it away."""
+    """One visit: which layer, what age, and a button that takes it away.
+
+    Attributes
+    ----------
+    known
+        The age in years as it was typed or as tables tell it, not one made of dates.
+    date
+        The date that was typed.
+    """
 
     picked = Signal(object)  # this row
     unwanted = Signal(object)  # this row
     changed = Signal()
+    refused = Signal(str)  # a sentence
 
     def __init__(self) -> None:
         super().__init__()
-        self.picker, self.age = QComboBox(), QDoubleSpinBox()
+        self.known: float | None = None
+        self.date: datetime | None = None
+        self.picker, self.age = QComboBox(), AgeBox()
         self.remove = QPushButton("✕")
         self.picker.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        self.age.setDecimals(2)
-        self.age.setRange(UNKNOWN, OLDEST)
-        self.age.setSpecialValueText("age?")
-        self.age.setSuffix(" years")
-        self.age.setKeyboardTracking(False)
-        self.age.setFixedWidth(120)
         self.remove.setFixedWidth(26)
-        set_style(self.age, "padding: 1px 3px;")
         set_style(self.remove, "padding: 1px;")
-        self.forget_age()
+        self.tell(None)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -76,7 +88,9 @@ class VisitRow(QWidget):
         layout.addWidget(self.age)
         layout.addWidget(self.remove)
         self.picker.currentIndexChanged.connect(self._on_picker_changed)
-        self.age.valueChanged.connect(self.changed)
+        self.age.valueChanged.connect(self._on_age_changed)
+        self.age.dated.connect(self._on_dated)
+        self.age.refused.connect(self.refused)
         self.remove.clicked.connect(self._on_remove_clicked)
 
     @property
@@ -88,8 +102,7 @@ class VisitRow(QWidget):
         """Be called visit `place` (from 1) in names and tooltips."""
         tip = "Image layers that may be a T1-weighted scan"
         named(self.picker, f"Visit {place}: scan", tip)
-        tip = "Age at this visit in years, or the years since the first visit"
-        named(self.age, f"Visit {place}: age", tip)
+        self.age.setAccessibleName(f"Visit {place}: age")
         named(self.remove, f"Visit {place}: remove", "Take this visit out of the table")
 
     def value(self) -> Chosen | None:
@@ -109,14 +122,25 @@ class VisitRow(QWidget):
             place = self.picker.findData(before) if before is not None else -1
             self.picker.setCurrentIndex(place)
         if place < 0:
-            self.forget_age()
+            self.tell(None)
             free = next((n for n, one in enumerate(layers) if one not in other), -1)
             self.picker.setCurrentIndex(free)
 
-    def forget_age(self) -> None:
-        """Say that the age is not known."""
-        with quiet(self.age):
-            self.age.setValue(UNKNOWN)
+    def tell(self, told: Told | None) -> None:
+        """Begin with the age that tables tell, or with none; a typed date is gone."""
+        self.known = None if told is None else told.years
+        self.date = None
+        self.age.show_years(self.known)
+        self.age.setToolTip(AGE_TIP if told is None else told.source)
+
+    def _on_age_changed(self, years: float) -> None:
+        self.known = years if years >= 0 else None
+        self.changed.emit()
+
+    def _on_dated(self, date: datetime) -> None:
+        self.date = date
+        self.age.setToolTip(f"Visit of {date:%Y-%m-%d}. {AGE_TIP}")
+        self.changed.emit()
 
     def _on_picker_changed(self) -> None:
         self.picked.emit(self)
@@ -186,8 +210,12 @@ class VisitTable(QWidget):
         row.picked.connect(self._on_row_picked)
         row.unwanted.connect(self._on_row_unwanted)
         row.changed.connect(self._on_row_changed)
+        row.refused.connect(self.refused)
         self._count()
         self.refresh()
+
+    def _dated(self, place: int) -> bool:
+        return self.rows[place].date is not None
 
     def _count(self) -> None:
         for place, row in enumerate(self.rows, start=1):
@@ -211,12 +239,19 @@ class VisitTable(QWidget):
         except EngineError as error:
             told = None
             self.refused.emit(str(error))
-        with quiet(row.age):
-            row.age.setValue(UNKNOWN if told is None else told.years)
-        row.age.setToolTip("Type the age in years" if told is None else told.source)
+        row.tell(told)
         self._on_row_changed()
 
     def _on_row_changed(self) -> None:
+        known = [row.known for row in self.rows]
+        ages = ages_by_date([row.date for row in self.rows], known)
+        for row, age in zip(self.rows, ages, strict=True):
+            row.age.show_years(age)
+        if lost := [n for n, age in enumerate(ages) if age is None and self._dated(n)]:
+            self.refused.emit(
+                f"Visit {lost[0] + 1} has a date, but other visits have ages without "
+                "one. Type the date of one of these too, or an age for each."
+            )
         if self.words.text() != NOTHING:
             self.words.setText("The table was changed: press Encode.")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.engine.visit_ages import told_age
+from napari_brainldm.engine.visit_ages import ages_by_date, told_age, typed_date
 
 SESSIONS = "session_id\tage\nses-01\t70.5\nses-02\t72\n"
 
@@ -121,3 +122,30 @@ def test_the_shared_dataset_tells_its_ages(shared: Path) -> None:
     assert scans
     for path in scans:
         assert years(path) == float(ages[path.parts[-3]])
+
+
+def test_what_dates_add_to_ages() -> None:
+    first, second, third = (
+        datetime(*day) for day in ((2019, 1, 1), (2019, 7, 2), (2021, 1, 1))
+    )
+    half, two = 182 / 365.25, 731 / 365.25  # days, counted by hand
+    # dates alone: years since the first of them, in whatever order
+    assert ages_by_date([third, None, first], [None] * 3) == [two, None, 0]
+    # an age at one of them gives the others; the nearest one does
+    assert ages_by_date([first, second, third], [70.0, None, None]) == pytest.approx(
+        [70, 70 + half, 70 + two]
+    )
+    found = ages_by_date([first, second, third], [70.0, None, 80.0])
+    assert found == pytest.approx([70, 70 + half, 80])
+    # a date says nothing beside ages that have none
+    assert ages_by_date([None, second], [70.0, None]) == [70, None]
+    assert ages_by_date([None, second], [70.0, 71.0]) == [70, 71]
+
+
+def test_a_typed_date_is_read_or_told() -> None:
+    assert typed_date("2019-05-31") == datetime(2019, 5, 31)
+    assert typed_date("71.25") is None
+    assert typed_date("") is None
+    for text in ("2019-13-01", "2019-02-29", "2019-5", "2019-"):
+        with pytest.raises(EngineError, match=f"{text} is no date.*2019-05-31"):
+            typed_date(text)

@@ -32,12 +32,19 @@ from napari_brainldm.engine.request import (
 )
 from napari_brainldm.engine.volume import Volume
 from tests.trainer import toys
-from trainer.config import LdaeConfig, LdmConfig, load_config
+from trainer.config import (
+    LdaeConfig,
+    LdmConfig,
+    SupervisedConfig,
+    Target,
+    load_config,
+)
 from trainer.loop import train, trained
 from trainer.stages import representation
 from trainer.stages.backbone import begin_backbone
 from trainer.stages.ldae import NEW, LdaeStage
 from trainer.stages.ldm import LdmStage
+from trainer.stages.supervised import SupervisedStage
 
 EDGE = 32  # pixels of a slice, the least that the encoder can halve so often
 BRANCHES = GradientEstimatorSpec(
@@ -287,15 +294,28 @@ def test_the_encoder_begins_with_torchvisions_weights(
     config = LdaeConfig(ENCODER, LOOP, backbone=str(path))
     unseen = pictures[:2], latents[:2]
     stage = LdaeStage(config, pretrained, (pictures, latents), unseen)
-    backbone = stage.players[0].network.encoder.backbone
-    for key, value in backbone.state_dict().items():
-        if key != "features.0.0.weight":
-            assert torch.equal(value, held[key]), key
+    rows = [{"sex": "FM"[n % 2]} for n in range(len(pictures))]
+    taught = SupervisedStage(
+        SupervisedConfig(LOOP),
+        ENCODER,
+        [Target("sex", "Sex", "sex", positive="M", negative="F")],
+        pretrained.card,
+        (pictures, rows),
+        (pictures[:2], rows[:2]),
+        flips=False,
+        backbone=str(path),
+    )
     gray = torch.rand((2, 1, 8, 8), generator=torch.Generator().manual_seed(1))
     weight, bias = (held[f"features.0.0.{part}"] for part in ("weight", "bias"))
     of_colours = functional.conv2d(gray.expand(-1, 3, -1, -1), weight, bias, stride=4)
-    torch.testing.assert_close(backbone.features[0][0](gray), of_colours)
-    assert f"began with the weights of {name}." in stage.card.provenance.notes[-1]
+    for one in (stage, taught):
+        backbone = one.players[0].network.encoder.backbone
+        for key, value in backbone.state_dict().items():
+            if key != "features.0.0.weight":
+                assert torch.equal(value, held[key]), key
+        torch.testing.assert_close(backbone.features[0][0](gray), of_colours)
+        notes = one.card.provenance.notes
+        assert f"began with the weights of {name}." in notes[-1]
 
 
 def without(name: str) -> dict[str, torch.Tensor]:

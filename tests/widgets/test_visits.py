@@ -181,6 +181,50 @@ def test_rows_take_scans_as_they_come(dock: VisitsDock) -> None:
     assert [one.name for one in dock.visits.chosen()] == ["second", "third"]
 
 
+def retype(qtbot: Any, box: Any, text: str) -> None:
+    """As with the keyboard: the number is replaced, Enter ends it."""
+    box.setFocus()
+    box.selectAll()
+    qtbot.keyClicks(box, text)
+    qtbot.keyClick(box, Qt.Key.Key_Return)
+
+
+def typed_ages(dock: VisitsDock) -> list[float | None]:
+    ages = [one.age for one in dock.visits.chosen()]
+    return [None if age is None else round(age, 2) for age in ages]
+
+
+def test_dates_can_be_typed(qtbot: Any, dock: VisitsDock) -> None:
+    for place in range(2):
+        add(dock, place, f"visit {place + 1}")
+    first, second = (row.age for row in dock.visits.rows)
+    retype(qtbot, first, "2019-05-31")
+    assert typed_ages(dock) == [0.0, None]
+    assert "2019-05-31" in first.toolTip()
+    retype(qtbot, second, "2018-11-29")  # 183 days earlier
+    assert typed_ages(dock) == [0.5, 0.0]
+    retype(qtbot, first, "72")
+    assert typed_ages(dock) == [72.0, 71.5]
+    assert second.text() == "71.50 years"
+    retype(qtbot, second, "70")
+    assert typed_ages(dock) == [72.0, 70.0]
+
+
+def test_a_date_that_says_nothing_is_told(qtbot: Any, dock: VisitsDock) -> None:
+    for place in range(2):
+        add(dock, place, f"visit {place + 1}")
+    first, second = (row.age for row in dock.visits.rows)
+    retype(qtbot, first, "70.25")
+    retype(qtbot, second, "2019-02-30")
+    assert "2019-02-30 is no date" in dock.error.words.text()
+    assert (second.text(), typed_ages(dock)) == ("age?", [70.25, None])
+    retype(qtbot, second, "2019-05-31")
+    assert "Visit 2 has a date, but other visits" in dock.error.words.text()
+    assert typed_ages(dock) == [70.25, None]
+    retype(qtbot, first, "2018-05-31")
+    assert typed_ages(dock) == [70.25, 71.25]
+
+
 @pytest.mark.parametrize(
     ("ages", "words"),
     [

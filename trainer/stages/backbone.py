@@ -46,6 +46,13 @@ def begin_backbone(network: ConvNeXt, path: Path) -> None:
     network.load_state_dict(held)
 
 
+def told_backbone(path: str) -> tuple[str, ...]:
+    """The note for the card of what began with the weights in `path`; none without."""
+    if not path:
+        return ()
+    return (f"Its semantic encoder began with the weights of {Path(path).name}.",)
+
+
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise EngineError(

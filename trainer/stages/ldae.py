@@ -29,7 +29,7 @@ from napari_brainldm.engine.sampling import noisy
 from trainer.data.jitter import jittered
 from trainer.loop import Batch, Losses, Player
 from trainer.stages.autoencoder import middle
-from trainer.stages.backbone import begin_backbone
+from trainer.stages.backbone import begin_backbone, told_backbone
 from trainer.stages.ldm import PROBED
 from trainer.stages.prior import fit_meaning
 from trainer.stages.representation import even_weights_at, noise_left, weights_at
@@ -68,10 +68,7 @@ class Joint(nn.Module):
 
 def _provenance(before: Provenance, backbone: str) -> Provenance:
     """Of an LDAE on a denoiser that comes from `before`."""
-    notes = before.notes
-    if backbone:
-        told = f"Its semantic encoder began with the weights of {Path(backbone).name}."
-        notes = (*notes, told)
+    notes = (*before.notes, *told_backbone(backbone))
     return replace(before, citation=CITATION, notes=notes)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +19,15 @@ from torch.nn import functional
 from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.request import EngineError
 from trainer.loop import Batch, Losses, Player
+from trainer.stages.backbone import begin_backbone, told_backbone
 from trainer.stages.directions import value_of
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
-    from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
+    from napari_brainldm.engine.networks.semantic_encoder import (
+        SemanticEncoder,
+        SemanticEncoderSpec,
+    )
     from trainer.config import SupervisedConfig, Target
     from trainer.data.pictures import Pictures
 
@@ -32,7 +37,7 @@ Rows = Sequence[Mapping[str, str]]
 class Taught(nn.Module):
     """Encoder and a linear head per target."""
 
-    def __init__(self, encoder: nn.Module, code_size: int, targets: int) -> None:
+    def __init__(self, encoder: SemanticEncoder, code_size: int, targets: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(code_size, targets)
@@ -54,6 +59,9 @@ class SupervisedStage:
         Pictures (N, i, j, k) in [0, 1] and what the tables say of them.
     flips
         Also train on left-right mirrored pictures.
+    backbone
+        File of the weights with which the encoder begins, as `ldae.backbone`; empty
+        for random ones.
     """
 
     name = "supervised"
@@ -67,6 +75,7 @@ class SupervisedStage:
         train: tuple[Pictures, Rows],
         held_out: tuple[Pictures, Rows],
         flips: bool,
+        backbone: str = "",
     ) -> None:
         if not targets:
             raise EngineError(
@@ -74,8 +83,10 @@ class SupervisedStage:
                 "[[directions.targets]]."
             )
         self.encoder, self.targets = encoder, tuple(targets)
+        notes = (*card.provenance.notes, *told_backbone(backbone))
         self.card = replace(
             card,
+            provenance=replace(card.provenance, notes=notes),
             kind="ldae",
             autoencoder=None,
             denoiser=None,
@@ -91,6 +102,8 @@ class SupervisedStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
             network = self._network()
+        if backbone:
+            begin_backbone(network.encoder.backbone, Path(backbone))
         self.players: tuple[Player, ...] = (Player("supervised", network, self._loss),)
 
     def _network(self) -> Taught:
