@@ -63,13 +63,13 @@ def slices(data: Array) -> Array:
     return found
 
 
-def draw(pictures: list[tuple[Array, str]], out: Path) -> None:
-    """Save `pictures` with their words, COLUMNS to a row."""
+def draw(pictures: list[tuple[Array, str]], out: Path, columns: int = COLUMNS) -> None:
+    """Save `pictures` with their words, so many to a row."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    rows = -(-len(pictures) // COLUMNS)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(COLUMNS * 2.9, rows * 1.25))
+    rows = -(-len(pictures) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 2.9, rows * 1.25))
     for axis in axes.flat:
         axis.axis("off")
     for axis, (data, words) in zip(axes.flat, pictures, strict=False):
