@@ -25,7 +25,8 @@ from napari_brainldm.engine.resources import bundled_ldae
 from trainer.config import load_config
 from trainer.data.cohort import CohortConfig, write_cohort
 from trainer.evaluate import reconstruction, visits
-from trainer.evaluate.ldae import STEPS, tables
+from trainer.evaluate.ldae import tables
+from trainer.evaluate.ldae_bench import STEPS
 
 if TYPE_CHECKING:
     from trainer.config import RunConfig

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import correlate1d
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Array
 
 Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights, finest first (Wang 2003)
-WINDOW = 11  # voxels, Gaussian with sigma 1.5 (Wang 2004)
+WINDOW, SIGMA = 11, 1.5  # voxels, of a Gaussian (Wang 2004)
 
 
 def ssim(
@@ -24,25 +26,33 @@ def ssim(
 ) -> tuple[float, float]:
     """SSIM of two pictures (i, j, k) in [0, 1]: over the grid, and over `mask`.
 
-    MONAI's, Gaussian window of `window` voxels with sigma 1.5, data range 1; the mean
-    of the local values whose window lies inside the grid.
+    As MONAI's `compute_ssim_and_cs`, Gaussian window of `window` voxels with sigma 1.5,
+    data range 1; the mean of the local values whose window lies inside the grid. The
+    window is applied axis by axis, which takes a tenth of the time.
     """
-    from monai.metrics.regression import KernelType, compute_ssim_and_cs
-
-    x, y = (torch.from_numpy(p.astype(np.float32))[None, None] for p in (first, second))
-    local, _ = compute_ssim_and_cs(
-        x,
-        y,
-        spatial_dims=3,
-        data_range=1.0,
-        kernel_type=KernelType.GAUSSIAN,
-        kernel_size=(window,) * 3,
-        kernel_sigma=(1.5,) * 3,
-    )
-    values = local[0, 0].numpy()
+    x, y = (picture.astype(np.float64) for picture in (first, second))
+    mean_x, mean_y = _windowed(x, window), _windowed(y, window)
+    spread_x = _windowed(x * x, window) - mean_x**2
+    spread_y = _windowed(y * y, window) - mean_y**2
+    shared = _windowed(x * y, window) - mean_x * mean_y
+    light, contrast = 0.01**2, 0.03**2  # Wang 2004
+    values = (2 * mean_x * mean_y + light) / (mean_x**2 + mean_y**2 + light)
+    values *= (2 * shared + contrast) / (spread_x + spread_y + contrast)
     edge = (window - 1) // 2  # of an even window the centre is the lower of the two
     inside = mask[tuple(slice(edge, edge + n) for n in values.shape)]
     return float(values.mean()), float(values[inside].mean())
+
+
+def _windowed(data: Floats, window: int) -> Floats:
+    """Means of `data` (i, j, k) over every window that lies inside the grid."""
+    place = np.arange(window) - (window - 1) / 2
+    weights = np.exp(-((place / SIGMA) ** 2) / 2)
+    weights /= weights.sum()
+    for axis, size in enumerate(data.shape):
+        inside = slice(window // 2, window // 2 + size - window + 1)
+        data = correlate1d(data, weights, axis)
+        data = data[(slice(None),) * axis + (inside,)]
+    return data
 
 
 def mse(first: Array, second: Array) -> float:

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from monai.metrics.regression import compute_ssim_and_cs
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -78,9 +80,27 @@ def test_ssim_is_that_of_scikit_image():
     )
     inner = (slice(5, -5),) * 3
     whole, masked = ssim(truth, copy, mask)
-    assert whole == pytest.approx(local[inner].mean(), abs=1e-4)
-    assert masked == pytest.approx(local[inner][mask[inner]].mean(), abs=1e-4)
+    assert whole == pytest.approx(local[inner].mean(), abs=1e-9)
+    assert masked == pytest.approx(local[inner][mask[inner]].mean(), abs=1e-9)
     assert ssim(truth, truth, mask) == pytest.approx((1.0, 1.0))
+
+
+@pytest.mark.parametrize("window", [3, 4, 11])
+def test_ssim_of_every_window_is_that_of_monai(window):
+    truth, copy = noisy(0.1)
+    mask = truth > 0.3
+    local, _ = compute_ssim_and_cs(
+        *(torch.from_numpy(p)[None, None] for p in (truth, copy)),
+        spatial_dims=3,
+        kernel_size=(window,) * 3,
+        kernel_sigma=(1.5,) * 3,
+    )
+    values = local[0, 0].numpy()
+    edge = (window - 1) // 2
+    inner = tuple(slice(edge, edge + n) for n in values.shape)
+    wanted = values.mean(), values[mask[inner]].mean()
+    # MONAI subtracts means in float32
+    assert ssim(truth, copy, mask, window) == pytest.approx(wanted, abs=5e-5)
 
 
 def test_psnr_is_that_of_scikit_image_and_infinite_for_equal_pictures():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ from trainer.config import (
 )
 from trainer.data.bids import read_dataset
 from trainer.data.pictures import model_grid
-from trainer.evaluate import ldae, probes, reconstruction, throughput, visits
+from trainer.evaluate import ldae, parts, probes, reconstruction, throughput, visits
 from trainer.evaluate.followed import followed
+from trainer.evaluate.ldae_bench import People
 from trainer.evaluate.moved import Moved, curve, monotone
 from trainer.evaluate.reconstruction import own_code_share, rebuilt, without_code
 from trainer.evaluate.table import Table, means
@@ -204,8 +206,7 @@ def test_a_dataset_with_columns_of_its_own_has_tables(
     def encoded(*_: Any) -> Any:
         yield "Encoded"
         return tuple(
-            ldae.People(tuple(r), np.zeros((len(r), 1, 1, 1)), c)
-            for c, r in (train, unseen)
+            People(tuple(r), np.zeros((len(r), 1, 1, 1)), c) for c, r in (train, unseen)
         )
 
     monkeypatch.setattr(ldae, "_people", encoded)
@@ -287,13 +288,13 @@ def test_without_its_code_a_model_is_its_denoiser(renderer: Renderer) -> None:
 
 def test_every_model_rebuilds_every_scan(renderer: Renderer) -> None:
     scans = [picture(renderer, seed) for seed in (0, 1)]
-    made = list(rebuilt(renderer, scans, (4, 6)))
+    made = [m for n in (0, 1) for m in rebuilt(renderer, n, scans[n], (4, 6))]
     assert len(made) == 2 * (1 + 2 * 3)
     alone = [m.picture for m in made if m.model == reconstruction.AUTOENCODER]
     for scan, found in zip(scans, alone, strict=True):
         np.testing.assert_array_equal(found, renderer.rebuild(scan))
     # with many steps inversion and its way back meet
-    fine = next(rebuilt(renderer, scans[:1], ()))
+    fine = next(rebuilt(renderer, 0, scans[0], ()))
     steps = Sampler("ddim", 30)
     origin = Scan(renderer.keep(scans[0]))
     back = finish(renderer.render(Request(origin=origin, sampler=steps))).data
@@ -329,6 +330,25 @@ def test_codes_that_tell_scans_apart_win_every_pair() -> None:
 # -- movement --------------------------------------------------------------------------
 
 
+def test_who_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def make(number: int) -> list[float]:
+        if number == 2 and len(asked) < 3:
+            raise KeyboardInterrupt
+        asked.append(number)
+        return [number / 3, float("nan")]
+
+    with pytest.raises(KeyboardInterrupt):
+        list(parts.each(tmp_path / "moved", "of this", 4, make))
+    asked.append(-1)  # the run begins again
+    found = list(parts.each(tmp_path / "moved", "of this", 4, make))
+    assert asked == [0, 1, -1, 2, 3]
+    assert [one[0] for one in found] == [0, 1 / 3, 2 / 3, 1]  # to the last bit
+    list(parts.each(tmp_path / "moved", "of other data", 4, make))
+    assert asked[5:] == [0, 1, 2, 3]
+
+
 def test_volumes_that_turn_back_once_are_not_monotone() -> None:
     found = [
         Moved((10.0, 11.0, 12.0), (7.0, 6.5, 6.0)),
@@ -361,7 +381,11 @@ def test_every_triplet_is_predicted_and_every_visit_inverted_once(
     monkeypatch.setattr(Renderer, "_invert", counted)
     ages = (70.0, 70.5, 71.0, 72.0)
     person = [Visit(a, picture(renderer, n)) for n, a in enumerate(ages)]
-    found = list(visits.predicted(renderer, [person], 4))
+    told = visits.predicted(renderer, 0, person, 4)
+    found = [
+        list(group)
+        for _, group in groupby(told, lambda one: (one.time_gap, one.position))
+    ]
     assert len(found) == 4
     assert len(calls) == len(set(calls)) == 4
     gaps = [(t[0].prediction_gap, t[0].time_gap, t[0].position) for t in found]

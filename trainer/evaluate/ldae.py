@@ -6,29 +6,23 @@ people with three visits or more.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib import metadata
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
-from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resources import bundled_segmenter
 from napari_brainldm.engine.segment import Segmenter
-from trainer.config import RunConfig
-from trainer.data.bids import is_simulated, read_dataset
-from trainer.data.pictures import Pictures
+from trainer.data.bids import read_dataset
 from trainer.evaluate import moved as moving
-from trainer.evaluate import plots, probes, reconstruction, visits
-from trainer.evaluate.followed import Followed, followed
+from trainer.evaluate import parts, plots, probes, reconstruction, visits
+from trainer.evaluate.followed import followed
+from trainer.evaluate.ldae_bench import RACED, STEPS, Bench, Floats, People
 from trainer.evaluate.table import Row, Table, tables_of, write_tables
 from trainer.evaluate.throughput import throughput
 from trainer.prepared import pictures_of, prepared
@@ -38,91 +32,16 @@ from trainer.stages.features import feature_network
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
     from napari_brainldm.engine.volume import Array
-    from trainer.config import Target
+    from trainer.config import RunConfig, Target
 
-Floats = NDArray[np.float64]
 Found = Table | str
 """What a part yields: a table, or a sentence on what it cannot have."""
-
-STEPS = 20
-"""T of pictures that are not in a table over T."""
-
-RACED = 10
-"""T of the race against voxel space."""
 
 MOVED = "AD"
 """The direction along which volumes are measured."""
 
 FIGURE_AMOUNTS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 """Of the paper's Figures 6 and 7."""
-
-SIMULATED = "Simulated people: a simulated disease is easier to see than a real one."
-
-
-@dataclass(frozen=True, eq=False)
-class People:
-    """Scans of one side of the split: rows of the tables, pictures, codes (N, E)."""
-
-    rows: tuple[Mapping[str, str], ...]
-    pictures: Pictures
-    codes: Floats
-
-    def picture(self, number: int) -> Array:
-        """One picture (i, j, k) in float32."""
-        return np.asarray(self.pictures[number], np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """What every table needs.
-
-    Attributes
-    ----------
-    others
-        Checkpoints to compare with, by the name of their rows.
-    out
-        Folder of the tables and plots.
-    n
-        Scans to move; a fifth of them are rebuilt.
-    followed
-        People with visits.
-    """
-
-    config: RunConfig
-    renderer: Renderer
-    others: Mapping[str, Checkpoint]
-    train: People
-    held_out: People
-    out: Path
-    n: int
-    followed: Followed
-
-    @property
-    def caveat(self) -> str:
-        """The sentence that stands under figures of simulated people."""
-        return SIMULATED if is_simulated(Path(self.config.data.dataset)) else ""
-
-    @property
-    def made_of(self) -> str:
-        """What the figures depend on: a part that was made of the same is kept."""
-        facts = {
-            "version": metadata.version("napari-brainldm"),
-            "checkpoint": self.renderer.checkpoint.sha256,
-            "beside": {name: one.sha256 for name, one in self.others.items()},
-            "data": repr(self.config.data),
-            "scans": [len(self.train.rows), len(self.held_out.rows), self.n],
-            "targets": repr(self.config.directions.targets),
-            "visits": [[str(one.path) for one in p] for p in self.followed.people],
-            "asked": self.followed.asked,
-            "T": [STEPS, RACED, *reconstruction.STEPS],
-        }
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-    def unseen(self, count: int) -> list[Array]:
-        """The first held-out pictures (i, j, k)."""
-        return [self.held_out.picture(n) for n in range(count)][
-            : len(self.held_out.rows)
-        ]
 
 
 def tables(
@@ -151,12 +70,12 @@ def tables(
     out = Path(config.out) / "tables-ldae"
     out.mkdir(parents=True, exist_ok=True)
     bench = Bench(config, renderer, compared, train, held_out, out, n, people)
-    parts: tuple[Part, ...] = (_probes, _reconstruction, _moved, _visits, _throughput)
+    wanted: tuple[Part, ...] = (_probes, _reconstruction, _moved, _visits, _throughput)
     if renderer.card.denoiser is None:
-        parts = (_probes,)
+        wanted = (_probes,)
         yield f"Probes alone: {renderer.card.name} has no denoiser, so no pictures."
     found: list[Table] = []
-    for part in parts:
+    for part in wanted:
         for one in _kept(bench, part):
             if isinstance(one, Table):
                 found.append(one)
@@ -179,21 +98,18 @@ Part = Callable[[Bench], Iterator[Found]]
 
 def _kept(bench: Bench, part: Part) -> Iterator[Found]:
     """What `part` finds; read where a run that was stopped has made it already."""
-    path = bench.out / "parts" / f"{part.__name__.strip('_')}.json"
-    if path.is_file():
-        held = json.loads(path.read_text())
-        if held["made_of"] == bench.made_of:
-            for plain in held["found"]:
-                yield plain if isinstance(plain, str) else tables_of([plain])[0]
-            return
+    path = bench.parts / f"{part.__name__.strip('_')}.json"
+    held = parts.read(path, bench.made_of)
+    if held is not None:
+        for plain in held:
+            yield plain if isinstance(plain, str) else tables_of([plain])[0]
+        return
     found = []
     for one in part(bench):
         found.append(one)
         yield one
-    path.parent.mkdir(exist_ok=True)
     plain = [one if isinstance(one, str) else asdict(one) for one in found]
-    held = {"made_of": bench.made_of, "found": plain}
-    write_whole(path, json.dumps(held).encode())
+    parts.write(path, bench.made_of, plain)
 
 
 def _write(bench: Bench, found: Sequence[Table]) -> None:
@@ -294,12 +210,27 @@ def _reconstruction(bench: Bench) -> Iterator[Found]:
     """Table 6, and what the code alone keeps."""
     pictures = bench.unseen(max(2, bench.n // 5))
     steps = reconstruction.STEPS
-    made = list(reconstruction.rebuilt(bench.renderer, pictures, steps))
-    for name, checkpoint in bench.others.items():
-        if checkpoint.card.denoiser is not None:
-            other = Renderer(checkpoint)
-            made += reconstruction.rebuilt(other, pictures, steps, f"{name}: ")
-    rows = reconstruction.table_rows(made, pictures, feature_network(""))
+    by = {"": bench.renderer} | {
+        f"{name}: ": Renderer(checkpoint)
+        for name, checkpoint in bench.others.items()
+        if checkpoint.card.denoiser is not None
+    }
+    distance = feature_network("")
+
+    def make(number: int) -> list[reconstruction.Figures]:
+        picture = pictures[number]
+        return [
+            one
+            for before, renderer in by.items()
+            for one in reconstruction.figures(
+                reconstruction.rebuilt(renderer, number, picture, steps, before),
+                picture,
+                distance,
+            )
+        ]
+
+    found = bench.each("reconstruction", len(pictures), make)
+    rows = reconstruction.table_rows(row for scan in found for row in scan)
     note = (
         f"{len(pictures)} held-out scans. SSIM and MSE over the whole grid, SSIM with "
         f"a Gaussian window of {reconstruction.PAPER_WINDOW} voxels, sigma 1.5, data "
@@ -325,7 +256,12 @@ def _moved(bench: Bench) -> Iterator[Found]:
     title = renderer.card.direction(MOVED).title
     segmenter = Segmenter(load_checkpoint(bundled_segmenter()))
     pictures = bench.unseen(bench.n)
-    found = list(moving.moved(renderer, segmenter, pictures, MOVED, STEPS))
+
+    def make(number: int) -> dict[str, Any]:
+        picture = pictures[number]
+        return asdict(moving.moved(renderer, segmenter, picture, MOVED, STEPS))
+
+    found = [moving.Moved(**one) for one in bench.each("moved", len(pictures), make)]
     plots.volumes_along(found, moving.AMOUNTS, title, bench.out / "moved.png")
     note = (
         f"{len(found)} held-out scans, measured by the bundled segmenter in pictures "
@@ -361,8 +297,13 @@ def _visits(bench: Bench) -> Iterator[Found]:
     people = bench.followed.visits(bench.renderer.card)
     if not people:  # `followed` has said why
         return
-    triplets = visits.predicted(bench.renderer, people, STEPS)
-    found = [one for triplet in triplets for one in triplet]
+
+    def make(number: int) -> list[dict[str, Any]]:
+        told = visits.predicted(bench.renderer, number, people[number], STEPS)
+        return [asdict(one) for one in told]
+
+    persons = bench.each("visits", len(people), make)
+    found = [visits.Predicted(**one) for person in persons for one in person]
     gap = visits.KEYS["prediction gap (months)"]
     rounded = [replace(one, prediction_gap=gap(one)) for one in found]
     plots.ssim_by_gap(rounded, bench.out / "visits.png")

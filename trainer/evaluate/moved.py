@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,22 +35,20 @@ class Moved:
 def moved(
     renderer: Renderer,
     segmenter: Segmenter,
-    pictures: Sequence[Array],
+    picture: Array,
     direction: str,
     steps: int,
     amounts: Sequence[float] = AMOUNTS,
-) -> Iterator[Moved]:
-    """Every scan (i, j, k) at each amount along `direction`, measured."""
-    for picture in pictures:
-        made = along(renderer, picture, direction, steps, amounts)
-        found = [
-            measure(segmenter.segment(Volume(data, renderer.card.grid.matrix)))
-            for data in made
-        ]
-        yield Moved(
-            tuple(one.ventricles for one in found),
-            tuple(one.hippocampus for one in found),
-        )
+) -> Moved:
+    """A scan (i, j, k) at each amount along `direction`, measured."""
+    found = [
+        measure(segmenter.segment(Volume(data, renderer.card.grid.matrix)))
+        for data in along(renderer, picture, direction, steps, amounts)
+    ]
+    return Moved(
+        tuple(one.ventricles for one in found),
+        tuple(one.hippocampus for one in found),
+    )
 
 
 def along(

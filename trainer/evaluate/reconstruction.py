@@ -6,7 +6,7 @@ takes as many.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,6 @@ class Rebuilt:
 
     model: str
     steps: int
-    scan: int
     picture: Array
 
 
@@ -55,35 +54,34 @@ def without_code(checkpoint: Checkpoint) -> Checkpoint:
 
 def rebuilt(
     renderer: Renderer,
-    pictures: Sequence[Array],
+    number: int,
+    picture: Array,
     steps: Sequence[int],
     before: str = "",
 ) -> Iterator[Rebuilt]:
-    """Every picture (i, j, k) by every model, for each number of steps.
+    """A picture (i, j, k) by every model, for each number of steps.
 
-    `before` stands before the models' names.
+    `number` seeds new noise; `before` stands before the models' names.
     """
     plain = Renderer(
         without_code(renderer.checkpoint),
         renderer.compute.device,
         renderer.compute.precision,
     )
-    for number, picture in enumerate(pictures):
-        yield Rebuilt(before + AUTOENCODER, 0, number, renderer.rebuild(picture))
-        digest = renderer.keep(picture)
-        plain.keep(picture)
-        own = Scan(digest)
-        origins: tuple[tuple[str, Renderer, Origin], ...] = (
-            (PLAIN, plain, own),
-            (CODED, renderer, own),
-            (DRAWN, renderer, Variation(own, number)),
-        )
-        for count in steps:
-            sampler = Sampler("ddim", count)
-            for model, by, origin in origins:
-                request = Request(origin=origin, sampler=sampler)
-                made = finish(by.render(request)).data
-                yield Rebuilt(before + model, count, number, made)
+    yield Rebuilt(before + AUTOENCODER, 0, renderer.rebuild(picture))
+    own = Scan(renderer.keep(picture))
+    plain.keep(picture)
+    origins: tuple[tuple[str, Renderer, Origin], ...] = (
+        (PLAIN, plain, own),
+        (CODED, renderer, own),
+        (DRAWN, renderer, Variation(own, number)),
+    )
+    for count in steps:
+        sampler = Sampler("ddim", count)
+        for model, by, origin in origins:
+            request = Request(origin=origin, sampler=sampler)
+            made = finish(by.render(request)).data
+            yield Rebuilt(before + model, count, made)
 
 
 def likeness(
@@ -105,14 +103,25 @@ def likeness(
     return row
 
 
-def table_rows(
-    made: Sequence[Rebuilt], pictures: Sequence[Array], distance: FeatureDistance
-) -> list[dict[str, str | float]]:
+Figures = tuple[str, int, dict[str, float]]
+"""Model, steps, and how like its picture is to the scan."""
+
+
+def figures(
+    made: Iterable[Rebuilt], picture: Array, distance: FeatureDistance
+) -> list[Figures]:
+    """How like the pictures `made` of a scan are to it (i, j, k)."""
+    return [
+        (one.model, one.steps, likeness(one.picture, picture, PAPER_WINDOW, distance))
+        for one in made
+    ]
+
+
+def table_rows(found: Iterable[Figures]) -> list[dict[str, str | float]]:
     """One row per model and number of steps, means over scans."""
     groups: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for one in made:
-        found = likeness(one.picture, pictures[one.scan], PAPER_WINDOW, distance)
-        groups.setdefault((one.model, one.steps), []).append(found)
+    for model, steps, row in found:
+        groups.setdefault((model, steps), []).append(row)
     return [
         {"model": model, "T": str(steps or "-"), **means(rows)}
         for (model, steps), rows in groups.items()

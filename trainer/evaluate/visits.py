@@ -8,7 +8,7 @@ nearer of the two.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -87,26 +87,27 @@ class Predicted:
 
 
 def predicted(
-    renderer: Renderer, people: Sequence[Sequence[Visit]], steps: int
-) -> Iterator[list[Predicted]]:
-    """Every triplet of every person, by every method; one list per triplet."""
-    for number, visits in enumerate(people):
-        scans = [Scan(renderer.keep(visit.picture)) for visit in visits]
-        rebuilt = [renderer.rebuild(visit.picture) for visit in visits]
-        for triplet in combinations(range(len(visits)), 3):
-            made = _made(renderer, visits, scans, rebuilt, triplet, steps)
-            middle = triplet[1]
-            told = visits[middle].picture, rebuilt[middle]
-            first, mid, last = (visits[n].age for n in triplet)
-            gaps = (
-                MONTHS * min(mid - first, last - mid),
-                MONTHS * (last - first),
-                (mid - first) / (last - first),
-            )
-            yield [
-                Predicted(number, method, *gaps, _figures(picture, *told))
-                for method, picture in made.items()
-            ]
+    renderer: Renderer, person: int, visits: Sequence[Visit], steps: int
+) -> list[Predicted]:
+    """Every triplet of the visits of the person of that number, by every method."""
+    found = []
+    scans = [Scan(renderer.keep(visit.picture)) for visit in visits]
+    rebuilt = [renderer.rebuild(visit.picture) for visit in visits]
+    for triplet in combinations(range(len(visits)), 3):
+        made = _made(renderer, visits, scans, rebuilt, triplet, steps)
+        middle = triplet[1]
+        told = visits[middle].picture, rebuilt[middle]
+        first, mid, last = (visits[n].age for n in triplet)
+        gaps = (
+            MONTHS * min(mid - first, last - mid),
+            MONTHS * (last - first),
+            (mid - first) / (last - first),
+        )
+        found += [
+            Predicted(person, method, *gaps, _figures(picture, *told))
+            for method, picture in made.items()
+        ]
+    return found
 
 
 def _made(
