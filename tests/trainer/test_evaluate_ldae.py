@@ -15,7 +15,7 @@ from scipy.stats import wilcoxon
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import ldae as benchmark
-from napari_brainldm.engine.card import Card
+from napari_brainldm.engine.card import Card, Covariate
 from napari_brainldm.engine.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -24,7 +24,15 @@ from napari_brainldm.engine.checkpoint import (
 from napari_brainldm.engine.imports.find import find
 from napari_brainldm.engine.imports.write import write_found
 from napari_brainldm.engine.renderer import Renderer, finish
-from napari_brainldm.engine.request import EngineError, Request, Sampler, Scan, Seed
+from napari_brainldm.engine.request import (
+    Conditions,
+    EngineError,
+    Later,
+    Request,
+    Sampler,
+    Scan,
+    Seed,
+)
 from napari_brainldm.engine.volume import Volume
 from tests import foreign
 from trainer.config import (
@@ -34,7 +42,7 @@ from trainer.config import (
     Target,
     load_config,
 )
-from trainer.data.bids import read_dataset
+from trainer.data.bids import Entry, read_dataset
 from trainer.data.pictures import model_grid
 from trainer.evaluate import ldae, parts, probes, reconstruction, throughput, visits
 from trainer.evaluate.followed import followed
@@ -52,6 +60,7 @@ from trainer.evaluate.visits import (
     Visit,
 )
 from trainer.stages.directions import values_of, with_directions
+from trainer.stages.forecast import with_forecast
 
 
 @pytest.fixture(scope="module")
@@ -398,6 +407,44 @@ def test_every_triplet_is_predicted_and_every_visit_inverted_once(
     blend = next(one for one in found[0] if one.method == BLEND)
     error = np.mean((0.5 * first + 0.5 * third - second.astype(float)) ** 2)
     assert blend.figures["MSE"] == pytest.approx(error, rel=1e-5)
+
+
+def test_a_forecast_knows_the_first_visit_alone(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Four triplets, but three pairs of a first and a middle visit."""
+    asked = (Covariate("age", "Age", "years", low=60.0, high=90.0, reference=75.0),)
+    entries = [
+        Entry(f"sub-{n}", f"ses-{visit}", tmp_path, (("age", age),), row)
+        for n in range(10)
+        for visit, age in enumerate((60.0 + n, 62.0 + 2 * n))
+        for row in [(("age", str(age)),)]
+    ]
+    assert checkpoint.card.encoder is not None
+    size = checkpoint.card.encoder.code_size
+    codes = np.random.default_rng(0).normal(size=(len(entries), size))
+    renderer = Renderer(
+        with_forecast(checkpoint, asked, entries, codes), "cpu", "float32"
+    )
+    origins, real = [], Renderer.render
+
+    def counted(self: Renderer, request: Request) -> Any:
+        origins.append(request.origin)
+        return real(self, request)
+
+    monkeypatch.setattr(Renderer, "render", counted)
+    person = [
+        Visit(age, picture(renderer, n), Conditions.of({"age": age}))
+        for n, age in enumerate((70.0, 70.5, 71.0, 72.0))
+    ]
+    found = visits.predicted(renderer, 0, person, 4)
+    later = [one for one in origins if isinstance(one, Later)]
+    assert [round(one.years, 6) for one in later] == [0.5, 1.0, 0.5]
+    told = [one for one in found if one.method == visits.FORECAST]
+    assert len(told) == 4
+    # from 70 to 70.5, whether the last visit was at 71 or at 72
+    assert told[0].figures == told[1].figures
+    assert told[0].figures != told[2].figures
 
 
 def made(person: int, method: str, gap: float, value: float) -> Predicted:

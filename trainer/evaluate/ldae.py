@@ -53,7 +53,7 @@ def tables(
 ) -> Generator[str, None, list[Table]]:
     """Print every table, write them beside the run, return them.
 
-    A run that is stopped goes on with the part in which it was. What the checkpoint or
+    A run that is stopped goes on with the person in whom it was. What the checkpoint or
     the data cannot have is left out with a sentence.
 
     Raises

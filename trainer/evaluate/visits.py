@@ -90,11 +90,12 @@ def predicted(
     renderer: Renderer, person: int, visits: Sequence[Visit], steps: int
 ) -> list[Predicted]:
     """Every triplet of the visits of the person of that number, by every method."""
-    found = []
+    found: list[Predicted] = []
+    forecasts: dict[tuple[int, int], Array] = {}
     scans = [Scan(renderer.keep(visit.picture)) for visit in visits]
     rebuilt = [renderer.rebuild(visit.picture) for visit in visits]
     for triplet in combinations(range(len(visits)), 3):
-        made = _made(renderer, visits, scans, rebuilt, triplet, steps)
+        made = _made(renderer, visits, scans, rebuilt, triplet, steps, forecasts)
         middle = triplet[1]
         told = visits[middle].picture, rebuilt[middle]
         first, mid, last = (visits[n].age for n in triplet)
@@ -117,8 +118,9 @@ def _made(
     rebuilt: Sequence[Array],
     triplet: tuple[int, int, int],
     steps: int,
+    forecasts: dict[tuple[int, int], Array],
 ) -> dict[str, Array]:
-    """The picture (i, j, k) of each method."""
+    """The picture (i, j, k) of each method; a forecast asks the first two alone."""
     first, middle, last = triplet
     span = visits[last].age - visits[first].age
     share = (visits[middle].age - visits[first].age) / span
@@ -132,9 +134,11 @@ def _made(
     pictures[FIRST] = rebuilt[first]
     person, years = visits[first].person, visits[middle].age - visits[first].age
     if renderer.card.forecast and person is not None:
-        later = Later(scans[first], person, years)
-        request = Request(origin=later, sampler=sampler)
-        pictures[FORECAST] = finish(renderer.render(request)).data
+        if (first, middle) not in forecasts:
+            later = Later(scans[first], person, years)
+            request = Request(origin=later, sampler=sampler)
+            forecasts[first, middle] = finish(renderer.render(request)).data
+        pictures[FORECAST] = forecasts[first, middle]
     others = [n for n in range(len(visits)) if n != middle]
     if middle - first == last - middle == 1 and len(others) > 2:
         places = tuple(visits[n].age for n in others)
