@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from napari_brainldm.engine.request import EngineError
@@ -75,24 +74,24 @@ def ages_by_date(
     A visit without an age gets it from the nearest that has both; where no age is
     known at all, it gets the years since the first date. None where neither can be.
     """
-    known = [d for d in dates if d is not None]
-    both = [
-        (date, age)
-        for date, age in zip(dates, ages, strict=True)
-        if date is not None and age is not None
+    pairs = list(zip(dates, ages, strict=True))
+    known = [(date, age) for date, age in pairs if date is not None and age is not None]
+    days = [date for date in dates if date is not None]
+    if days and all(age is None for age in ages):
+        known = [(min(days), 0.0)]
+
+    def age_at(date: datetime) -> float:
+        near, years = min(known, key=lambda one: abs(one[0] - date))
+        return years + _apart(near, date)
+
+    return [
+        age_at(date) if date is not None and age is None and known else age
+        for date, age in pairs
     ]
-    if not both and all(age is None for age in ages):
-        both = [(min(known), 0.0)] if known else []
-    found = list(ages)
-    for place, (date, age) in enumerate(zip(dates, ages, strict=True)):
-        if date is not None and age is None and both:
-            near, years = min(both, key=partial(_gap, date))
-            found[place] = years + _apart(near, date)
-    return found
 
 
-def _gap(date: datetime, other: tuple[datetime, float]) -> float:
-    return abs(_apart(date, other[0]))
+DATE = r"\d{3,4}-\d{0,2}(-\d{0,2})?"
+"""What is typed as a date, whole or begun."""
 
 
 def typed_date(text: str) -> datetime | None:
@@ -103,7 +102,7 @@ def typed_date(text: str) -> datetime | None:
     EngineError
         If there is no such day.
     """
-    if not re.fullmatch(r"\d{3,4}-\d{0,2}(-\d{0,2})?", text):
+    if not re.fullmatch(DATE, text):
         return None
     try:
         return datetime.fromisoformat(text)

@@ -10,13 +10,13 @@ from qtpy.QtGui import QFocusEvent, QKeyEvent, QValidator
 from qtpy.QtWidgets import QDoubleSpinBox
 
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.engine.visit_ages import OLDEST, typed_date
+from napari_brainldm.engine.visit_ages import DATE, OLDEST, typed_date
 from napari_brainldm.widgets.looks import quiet, set_style
 
 UNKNOWN = -0.01
 """What the box holds while the age is not known: no age is below 0."""
 
-_BEGUN = re.compile(r"\d{3,4}(-\d{0,2}(-\d{0,2})?)?")
+_BEGUN = re.compile(rf"\d{{3,4}}|{DATE}")
 """A date that is being typed."""
 
 
@@ -40,6 +40,10 @@ class AgeBox(QDoubleSpinBox):
         """Show an age without telling of a change; None for one that is not known."""
         with quiet(self):
             self.setValue(UNKNOWN if years is None else years)
+
+    def years(self) -> float | None:
+        """The age shown; None while it is not known."""
+        return self.value() if self.value() >= 0 else None
 
     # Qt's names
     def validate(self, text: str, place: int) -> Any:
@@ -69,14 +73,11 @@ class AgeBox(QDoubleSpinBox):
         try:
             date = typed_date(self._typed(self.text()))
         except EngineError as error:
-            self.show_years(self._years())
+            self.show_years(self.years())
             self.refused.emit(str(error))
             return True
         if date is None:
             return False
-        self.show_years(self._years())
+        self.show_years(self.years())
         self.dated.emit(date)
         return True
-
-    def _years(self) -> float | None:
-        return self.value() if self.value() >= 0 else None

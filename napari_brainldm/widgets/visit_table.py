@@ -109,8 +109,7 @@ class VisitRow(QWidget):
         """The visit; None while no layer is picked."""
         if self.layer is None:
             return None
-        years = self.age.value()
-        return Chosen(self.layer, years if years >= 0 else None)
+        return Chosen(self.layer, self.age.years())
 
     def offer(self, layers: list[Any], other: list[Any]) -> None:
         """List `layers`; the one picked stays, else one that `other` rows lack."""
@@ -133,8 +132,8 @@ class VisitRow(QWidget):
         self.age.show_years(self.known)
         self.age.setToolTip(AGE_TIP if told is None else told.source)
 
-    def _on_age_changed(self, years: float) -> None:
-        self.known = years if years >= 0 else None
+    def _on_age_changed(self) -> None:
+        self.known = self.age.years()
         self.changed.emit()
 
     def _on_dated(self, date: datetime) -> None:
@@ -214,9 +213,6 @@ class VisitTable(QWidget):
         self._count()
         self.refresh()
 
-    def _dated(self, place: int) -> bool:
-        return self.rows[place].date is not None
-
     def _count(self) -> None:
         for place, row in enumerate(self.rows, start=1):
             row.number(place)
@@ -243,13 +239,16 @@ class VisitTable(QWidget):
         self._on_row_changed()
 
     def _on_row_changed(self) -> None:
-        known = [row.known for row in self.rows]
-        ages = ages_by_date([row.date for row in self.rows], known)
-        for row, age in zip(self.rows, ages, strict=True):
+        dates = [row.date for row in self.rows]
+        ages = ages_by_date(dates, [row.known for row in self.rows])
+        lost = []
+        for place, (row, age) in enumerate(zip(self.rows, ages, strict=True), start=1):
             row.age.show_years(age)
-        if lost := [n for n, age in enumerate(ages) if age is None and self._dated(n)]:
+            if row.date is not None and age is None:
+                lost.append(place)
+        if lost:
             self.refused.emit(
-                f"Visit {lost[0] + 1} has a date, but other visits have ages without "
+                f"Visit {lost[0]} has a date, but other visits have ages without "
                 "one. Type the date of one of these too, or an age for each."
             )
         if self.words.text() != NOTHING:

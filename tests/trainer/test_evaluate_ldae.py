@@ -48,7 +48,12 @@ from trainer.evaluate import ldae, parts, probes, reconstruction, throughput, vi
 from trainer.evaluate.followed import followed
 from trainer.evaluate.ldae_bench import People
 from trainer.evaluate.moved import Moved, curve, monotone
-from trainer.evaluate.reconstruction import own_code_share, rebuilt, without_code
+from trainer.evaluate.reconstruction import (
+    own_code_share,
+    rebuilt,
+    with_plain,
+    without_code,
+)
 from trainer.evaluate.table import Table, means
 from trainer.evaluate.visits import (
     BLEND,
@@ -297,13 +302,14 @@ def test_without_its_code_a_model_is_its_denoiser(renderer: Renderer) -> None:
 
 def test_every_model_rebuilds_every_scan(renderer: Renderer) -> None:
     scans = [picture(renderer, seed) for seed in (0, 1)]
-    made = [m for n in (0, 1) for m in rebuilt(renderer, n, scans[n], (4, 6))]
+    both = with_plain(renderer)
+    made = [m for n in (0, 1) for m in rebuilt(both, n, scans[n], (4, 6))]
     assert len(made) == 2 * (1 + 2 * 3)
     alone = [m.picture for m in made if m.model == reconstruction.AUTOENCODER]
     for scan, found in zip(scans, alone, strict=True):
         np.testing.assert_array_equal(found, renderer.rebuild(scan))
     # with many steps inversion and its way back meet
-    fine = next(rebuilt(renderer, 0, scans[0], ()))
+    fine = next(rebuilt(both, 0, scans[0], ()))
     steps = Sampler("ddim", 30)
     origin = Scan(renderer.keep(scans[0]))
     back = finish(renderer.render(Request(origin=origin, sampler=steps))).data

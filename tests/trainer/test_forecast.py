@@ -143,3 +143,18 @@ def test_the_forecast_never_learns_from_who_is_held_out(tmp_path: Path) -> None:
     learnt = {entry.subject for entry in found.train}
     assert len(unseen) == 8 and len(learnt) > 4 and not found.held_out
     assert not learnt & unseen
+
+
+def test_who_is_followed_has_visits_told_apart(tmp_path: Path) -> None:
+    other = tmp_path / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    other.parent.mkdir(parents=True)
+    for path in (*(entry.path for entry in dated(tmp_path, ["", ""])), other):
+        save_volume(Volume(np.ones((2, 2, 2), np.float32), np.eye(4)), path)
+    with (tmp_path / "participants.tsv").open("a") as table:
+        table.write("sub-02\t75\n")
+    (tmp_path / "dataset_description.json").write_text(
+        '{"Name": "Toy", "BIDSVersion": "1.9.0"}'
+    )
+    data = DataConfig(dataset=str(tmp_path), held_out=0.0)
+    with pytest.raises(EngineError, match="years old both at ses-0 and at ses-1"):
+        people_followed(data, ForecastConfig())

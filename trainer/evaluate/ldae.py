@@ -210,8 +210,8 @@ def _reconstruction(bench: Bench) -> Iterator[Found]:
     """Table 6, and what the code alone keeps."""
     pictures = bench.unseen(max(2, bench.n // 5))
     steps = reconstruction.STEPS
-    by = {"": bench.renderer} | {
-        f"{name}: ": Renderer(checkpoint)
+    by = {"": reconstruction.with_plain(bench.renderer)} | {
+        f"{name}: ": reconstruction.with_plain(Renderer(checkpoint))
         for name, checkpoint in bench.others.items()
         if checkpoint.card.denoiser is not None
     }
@@ -219,15 +219,11 @@ def _reconstruction(bench: Bench) -> Iterator[Found]:
 
     def make(number: int) -> list[reconstruction.Figures]:
         picture = pictures[number]
-        return [
-            one
-            for before, renderer in by.items()
-            for one in reconstruction.figures(
-                reconstruction.rebuilt(renderer, number, picture, steps, before),
-                picture,
-                distance,
-            )
-        ]
+        found = []
+        for before, both in by.items():
+            made = reconstruction.rebuilt(both, number, picture, steps, before)
+            found += reconstruction.figures(made, picture, distance)
+        return found
 
     found = bench.each("reconstruction", len(pictures), make)
     rows = reconstruction.table_rows(row for scan in found for row in scan)

@@ -52,8 +52,15 @@ def without_code(checkpoint: Checkpoint) -> Checkpoint:
     return Checkpoint(card, kept)
 
 
+def with_plain(renderer: Renderer) -> tuple[Renderer, Renderer]:
+    """`renderer`, and one of its denoiser alone."""
+    compute = renderer.compute
+    plain = without_code(renderer.checkpoint)
+    return renderer, Renderer(plain, compute.device, compute.precision)
+
+
 def rebuilt(
-    renderer: Renderer,
+    both: tuple[Renderer, Renderer],
     number: int,
     picture: Array,
     steps: Sequence[int],
@@ -61,13 +68,10 @@ def rebuilt(
 ) -> Iterator[Rebuilt]:
     """A picture (i, j, k) by every model, for each number of steps.
 
-    `number` seeds new noise; `before` stands before the models' names.
+    `both` is `with_plain`; `number` seeds new noise; `before` stands before the
+    models' names.
     """
-    plain = Renderer(
-        without_code(renderer.checkpoint),
-        renderer.compute.device,
-        renderer.compute.precision,
-    )
+    renderer, plain = both
     yield Rebuilt(before + AUTOENCODER, 0, renderer.rebuild(picture))
     own = Scan(renderer.keep(picture))
     plain.keep(picture)

@@ -15,11 +15,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_brainldm.engine.ageing import Kept
 from napari_brainldm.engine.renderer import Renderer, finish
 from napari_brainldm.engine.request import (
     Between,
     Conditions,
     Later,
+    Origin,
     Request,
     Sampler,
     Scan,
@@ -91,11 +93,11 @@ def predicted(
 ) -> list[Predicted]:
     """Every triplet of the visits of the person of that number, by every method."""
     found: list[Predicted] = []
-    forecasts: dict[tuple[int, int], Array] = {}
+    kept = Kept()  # triplets ask for the same forecast
     scans = [Scan(renderer.keep(visit.picture)) for visit in visits]
     rebuilt = [renderer.rebuild(visit.picture) for visit in visits]
     for triplet in combinations(range(len(visits)), 3):
-        made = _made(renderer, visits, scans, rebuilt, triplet, steps, forecasts)
+        made = _made(renderer, visits, scans, rebuilt, triplet, steps, kept)
         middle = triplet[1]
         told = visits[middle].picture, rebuilt[middle]
         first, mid, last = (visits[n].age for n in triplet)
@@ -118,35 +120,34 @@ def _made(
     rebuilt: Sequence[Array],
     triplet: tuple[int, int, int],
     steps: int,
-    forecasts: dict[tuple[int, int], Array],
+    kept: Kept,
 ) -> dict[str, Array]:
     """The picture (i, j, k) of each method; a forecast asks the first two alone."""
+
+    def made(origin: Origin) -> Array:
+        request = renderer.resolve(Request(origin=origin, sampler=sampler))
+        return finish(kept.picture(renderer, request)).data
+
     first, middle, last = triplet
     span = visits[last].age - visits[first].age
     share = (visits[middle].age - visits[first].age) / span
     sampler = Sampler("ddim", steps)
-    between = Request(origin=Between(scans[first], scans[last], share), sampler=sampler)
     pictures = {
-        LDAE: finish(renderer.render(between)).data,
+        LDAE: made(Between(scans[first], scans[last], share)),
         NEAREST: rebuilt[first if share <= 0.5 else last],
         BLEND: (1 - share) * rebuilt[first] + share * rebuilt[last],
     }
     pictures[FIRST] = rebuilt[first]
     person, years = visits[first].person, visits[middle].age - visits[first].age
     if renderer.card.forecast and person is not None:
-        if (first, middle) not in forecasts:
-            later = Later(scans[first], person, years)
-            request = Request(origin=later, sampler=sampler)
-            forecasts[first, middle] = finish(renderer.render(request)).data
-        pictures[FORECAST] = forecasts[first, middle]
+        pictures[FORECAST] = made(Later(scans[first], person, years))
     others = [n for n in range(len(visits)) if n != middle]
     if middle - first == last - middle == 1 and len(others) > 2:
         places = tuple(visits[n].age for n in others)
         way = Through(
             tuple(scans[n] for n in others), places, visits[middle].age, "smooth"
         )
-        request = Request(origin=way, sampler=sampler)
-        pictures[SMOOTH] = finish(renderer.render(request)).data
+        pictures[SMOOTH] = made(way)
     return pictures
 
 

@@ -137,7 +137,13 @@ def check_apart(visits: Sequence[Entry]) -> None:
 
 
 def people_followed(data: DataConfig, forecast: ForecastConfig) -> Dataset:
-    """All whom the forecast learns from: of its own dataset, or not held out."""
+    """All whom the forecast learns from: of its own dataset, or not held out.
+
+    Raises
+    ------
+    EngineError
+        If two visits of somebody are not told apart by age.
+    """
     asked = replace(data, covariates=forecast.covariates)
     if forecast.dataset:
         asked = replace(asked, dataset=forecast.dataset, held_out=0.0)
@@ -145,6 +151,11 @@ def people_followed(data: DataConfig, forecast: ForecastConfig) -> Dataset:
     entries = (*dataset.train, *dataset.held_out)
     if not forecast.dataset:
         entries = of_split(data, entries, held_out=False)
+    people: dict[str, list[Entry]] = {}
+    for entry in entries:
+        people.setdefault(entry.subject, []).append(entry)
+    for visits in people.values():
+        check_apart(visits)
     return replace(dataset, train=entries, held_out=())
 
 
