@@ -98,7 +98,8 @@ def sign_flip_test(differences: Floats, flips: int = FLIPS, seed: int = 0) -> Te
         If there are fewer than 2 subjects: one alone never gets a p-value.
     """
     observed = paired_t(differences)
-    size = np.abs(observed) - TINY
+    # computed as the flipped ones are: the flip of nobody, or of all, must tie with it
+    size = np.abs(flipped_t(differences, np.ones(len(differences)))) - TINY
     rng = np.random.default_rng(seed)
     beyond = np.ones(len(observed))
     largest_beyond = np.ones(len(observed))

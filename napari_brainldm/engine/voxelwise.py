@@ -116,7 +116,9 @@ def voxel_test(
             "tested. Compare pictures that show some."
         )
     values = differences[:, mask].astype(np.float64)
-    observed = paired_t(values)
+    told = paired_t(values)
+    # computed as the flipped ones are: the flip of nobody, or of all, must tie with it
+    observed = flipped_t(values, np.ones(len(values)))
     score = tfce(_placed(observed, mask))[mask] if enhanced else np.zeros_like(observed)
     size, high = np.abs(observed) - TINY, np.abs(score) * (1 - TINY)
     beyond, most_t, most_score = np.ones(len(size)), [np.inf], [np.inf]
@@ -130,7 +132,7 @@ def voxel_test(
             most_score.append(float(np.abs(tfce(_placed(t, mask))).max()))
     q = _around(false_discovery(beyond / (flips + 1)), mask)
     return VoxelTested(
-        np.asarray(_placed(observed, mask), np.float32),
+        np.asarray(_placed(told, mask), np.float32),
         _around(_share_beyond(most_t, size), mask),
         q,
         np.asarray(_placed(score, mask), np.float32) if enhanced else None,

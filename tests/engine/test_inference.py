@@ -89,6 +89,18 @@ def test_the_family_wise_error_is_held() -> None:
     assert 0.01 <= np.mean(wrong) <= 0.1
 
 
+@pytest.mark.parametrize(("people", "dz"), [(3, 2.0), (3, 8.0), (5, 8.0)])
+def test_few_subjects_never_get_a_small_p(people: int, dz: float) -> None:
+    """Flipping nobody, or everybody, is as large: p is at least 2 / 2^N."""
+    found = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        held = rng.standard_normal((people, 40)) + dz
+        found.append(sign_flip_test(held, 150, seed).p_fwe.min())
+    assert np.mean(found) >= 0.8 * 2 / 2**people
+    assert min(found) > 1 / 151
+
+
 def test_one_subject_never_gets_a_p_value() -> None:
     with pytest.raises(EngineError, match="several subjects"):
         sign_flip_test(differences(1))
