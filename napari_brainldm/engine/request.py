@@ -183,8 +183,14 @@ def redrawn(request: Request, seed: int) -> Request:
     Raises
     ------
     EngineError
-        If it starts from several scans.
+        If it starts from several scans, or is a forecast.
     """
+    if isinstance(request.origin, Later):
+        raise EngineError(
+            "This picture is a forecast, whose noise is that of its scan, so it cannot "
+            "be drawn anew. Choose a picture of the scan as it is, or one that starts "
+            "from noise."
+        )
     scans = scans_of(request.origin)
     if not scans:
         return replace(request, origin=Seed(seed))

@@ -18,6 +18,7 @@ from napari_brainldm.engine.request import (
     Conditions,
     Derived,
     EngineError,
+    Later,
     Request,
     Sampler,
     Scan,
@@ -78,6 +79,8 @@ def test_seeds_follow_the_one_in_use():
     assert varied == [Variation(scan, 0), Variation(scan, 1)]
     with pytest.raises(EngineError, match="between several scans"):
         seeds_from(Request(origin=Between(scan, scan, 0.5)), 3)
+    with pytest.raises(EngineError, match="is a forecast"):  # years would be lost
+        seeds_from(Request(origin=Later(scan, Conditions(), 5.0)), 3)
 
 
 def test_directions_and_noise_are_swept_as_conditions_are():
