@@ -70,6 +70,8 @@ def measure(command: Measure) -> None:
     """Print the volumes; exits with 2 at the end when a scan had none."""
     from napari_brainldm.engine.finding import finder
 
+    if not command.scans:
+        raise EngineError("No scan was named. Give the files of one or more scans.")
     find = finder(command.method, command.checkpoint, command.device)
     rows = (_row(find, path, command.orientation) for path in command.scans)
     width = max(len(str(path)) for path in command.scans)

@@ -50,7 +50,7 @@ class Histogram:
     low, high
         Outer edges of the first and last bin, in the covariate's unit.
     counts
-        Subjects per bin; bins are equally wide.
+        Scans per bin; bins are equally wide.
     """
 
     low: float

@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Sharpened:
-    """A contrast on its way: the mean difference of `done` of `total` pairs."""
+    """A contrast on its way: the mean difference of `done` of `total` pairs.
+
+    `record` tells how it came to be so far.
+    """
 
     mean: Volume
     done: int
     total: int
+    record: Derived
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +142,7 @@ def compare(
     affine, total = renderer.card.grid.matrix, len(people) * seeds
     means = Running(), Running(), Running()
     each, own = [Running() for _ in people], [Running() for _ in people]
-    halves = Running(), Running()
+    halves, asked = (Running(), Running()), list[Request]()
     for done, (seed, person) in enumerate(np.ndindex(seeds, len(people))):
         pictures: list[Array] = []
         for half, request in enumerate(pairs[person][seed]):
@@ -146,14 +150,16 @@ def compare(
                 renderer.render(request), 2 * done + half, 2 * total
             )
             pictures.append(picture.data)
+            asked.append(renderer.resolve(request))
         change = pictures[0] - pictures[1]
         for mean, data in zip(means, (*pictures, change), strict=True):
             mean.add(data)
         each[person].add(change)
         own[person].add(pictures[0])
         halves[seed % 2].add(change)
-        yield Sharpened(Volume(means[2].mean(), affine), done + 1, total)
-    asked = [renderer.resolve(one) for pair in pairs for both in pair for one in both]
+        told = (("pairs", done + 1.0), ("of", float(total)))
+        so_far = Derived("paired contrast, unfinished", told, tuple(asked))
+        yield Sharpened(Volume(means[2].mean(), affine), done + 1, total, so_far)
     return Compared(
         Volume(means[0].mean(), affine),
         Volume(means[1].mean(), affine),

@@ -19,7 +19,7 @@ from napari_brainldm.engine.compared_regions import (
 from napari_brainldm.engine.contrast_figures import KINDS, encoded, figures
 from napari_brainldm.engine.contrast_flags import WORDS, flagged, judge
 from napari_brainldm.engine.export import derived_record, marked, write_picture
-from napari_brainldm.engine.files import write_whole, writing_into
+from napari_brainldm.engine.files import stem_of, write_whole, writing_into
 from napari_brainldm.engine.fnc_contrast import SHOWN
 from napari_brainldm.engine.inference import interval, sign_consistency
 from napari_brainldm.engine.regions import Row, Table
@@ -183,7 +183,7 @@ def write_contrast(
 
     `path` names the folder, and what all files begin with.
     """
-    folder, stem = path.parent, path.name.partition(".")[0]
+    folder, stem = path.parent, stem_of(path)
     told = summary(renderer, made, reading)
     affine = made.compared.first.affine
     maps = maps_of(made) | {

@@ -11,6 +11,27 @@ from pathlib import Path
 
 from napari_brainldm.engine.request import EngineError
 
+ENDINGS = (
+    ".nii.gz",
+    ".nii",
+    ".mgz",
+    ".mgh",
+    ".tsv",
+    ".json",
+    ".gif",
+    ".png",
+    ".mp4",
+)
+"""Of the files that are read or written here."""
+
+
+def stem_of(path: Path) -> str:
+    """The name of `path` without its ending, as far as that is one of ENDINGS."""
+    for ending in ENDINGS:
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)]
+    return path.name
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Put `content` at `path` so that a crash leaves the old file or the new one."""
@@ -55,3 +76,17 @@ def writing_into(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written to ({error.strerror}). Choose a folder you "
             "may write to, on a disk with room."
         ) from error
+
+
+def check_empty(folder: Path, what: str) -> None:
+    """Raise an EngineError if `folder` holds anything but hidden files.
+
+    `what` will be written there: a folder of somebody's own data stays as it is.
+    """
+    held = sorted(folder.iterdir()) if folder.is_dir() else []
+    named = [path.name for path in held if not path.name.startswith(".")]
+    if named:
+        raise EngineError(
+            f"{folder} holds {named[0]} and {len(named) - 1} more; {what} would be "
+            "mixed with that. Choose an empty or a new folder."
+        )

@@ -13,7 +13,7 @@ import numpy as np
 from napari_brainldm.engine.attribution import Attributed
 from napari_brainldm.engine.compared_regions import region_means_of
 from napari_brainldm.engine.export import derived_record, marked, table_record
-from napari_brainldm.engine.files import write_whole, writing_into
+from napari_brainldm.engine.files import stem_of, write_whole, writing_into
 from napari_brainldm.engine.request import Derived, Request, Seed, Value, drawn_from
 from napari_brainldm.engine.saliency import ByBlock, Changed
 
@@ -102,7 +102,7 @@ def write_saliency(
         "TableSha256": hashlib.sha256(text.encode()).hexdigest(),
         "Atlas": atlas.told(),
     }
-    stem = f"{marked(path.name.partition('.')[0])}_{kind}"
+    stem = f"{marked(stem_of(path))}_{kind}"
     content = json.dumps(told | notes, indent=1, sort_keys=True)
     written = []
     with writing_into(path.parent):

@@ -39,11 +39,14 @@ class Told:
         Which of the two.
     source
         In words: "age in sub-01_sessions.tsv".
+    date
+        When it was, where that is told.
     """
 
     years: float
     is_age: bool
     source: str
+    date: datetime | None = None
 
 
 def told_age(scan: Path) -> Told | None:
@@ -113,6 +116,12 @@ def typed_date(text: str) -> datetime | None:
         ) from None
 
 
+def sessions_table(subject: Path) -> Path:
+    """Where the sessions of the person of a folder are told, if anywhere."""
+    named = subject / f"{subject.name}_sessions.tsv"
+    return named if named.is_file() else subject / "sessions.tsv"
+
+
 def _above(scan: Path, prefix: str) -> Path | None:
     """The nearest folder around `scan` whose name begins so."""
     return next((p for p in scan.parents if p.name.startswith(prefix)), None)
@@ -123,11 +132,11 @@ class _Tables:
 
     def __init__(self, subject: Path) -> None:
         self._subject = subject
-        people = subject.parent / "participants.tsv"
+        people, sessions = subject.parent / "participants.tsv", sessions_table(subject)
         mine = [
             row for row in _rows(people) if row.get("participant_id") == subject.name
         ]
-        visits = [(self._sessions, row) for row in _rows(self._sessions)]
+        visits = [(sessions, row) for row in _rows(sessions)]
         visits += [(people, row) for row in mine if row.get("session_id")]
         self._ages = {
             row.get("session_id", ""): (age, path)
@@ -144,16 +153,11 @@ class _Tables:
         once = [row for row in mine if not row.get("session_id")]
         self._own = next((a for row in once if (a := _years(row)) is not None), None)
 
-    @property
-    def _sessions(self) -> Path:
-        named = self._subject / f"{self._subject.name}_sessions.tsv"
-        return named if named.is_file() else self._subject / "sessions.tsv"
-
     def told(self, session: str) -> Told | None:
         """When `session` was."""
         if session in self._ages:
             age, path = self._ages[session]
-            return Told(age, True, f"age in {path.name}")
+            return Told(age, True, f"age in {path.name}", self._dates.get(session))
         if session in self._dates:
             return self._by_date(session)
         if self._own is None or len(self._names(self._dates)) > 1:
@@ -166,13 +170,14 @@ class _Tables:
         if anchored:
             name = min(anchored, key=lambda n: abs(self._dates[n] - date))
             age = self._ages[name][0] + _apart(self._dates[name], date)
-            return Told(age, True, f"age at {name} and the dates")
+            return Told(age, True, f"age at {name} and the dates", date)
         if self._own is not None:
             age = self._own + _apart(first, date)
-            return Told(age, True, "age in participants.tsv and the dates")
+            return Told(age, True, "age in participants.tsv and the dates", date)
         if self._ages:  # ages, but none that the dates could be tied to
             return None
-        return Told(_apart(first, date), False, "years since the first date")
+        years = _apart(first, date)
+        return Told(years, False, "years since the first date", date)
 
     def _names(self, told: Mapping[str, object]) -> list[str]:
         """Every session there is or is told of; "" for somebody without sessions."""

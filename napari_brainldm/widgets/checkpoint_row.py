@@ -72,6 +72,11 @@ class CheckpointRow(QWidget):
         self.picker.setCurrentIndex(self.picker.findData(str(self.opened)))
         self.picker.setToolTip(f"The generative model in use: {self.opened}")
 
+    def follow(self, task: str) -> None:
+        """Say what is in use again once no load is at work: one may be cancelled."""
+        if task != "load":
+            self.show_opened()
+
     def _on_picker_activated(self, place: int) -> None:
         self.chosen.emit(Path(self.picker.itemData(place)))
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QPushButton,
@@ -23,6 +21,7 @@ from napari_brainldm.engine.fnc_contrast import AGAINST, ANOTHER
 from napari_brainldm.widgets.contrast_tables import CLUSTERS, FIGURES, REGIONS
 from napari_brainldm.widgets.looks import Colours, named, sentence_label, set_style
 from napari_brainldm.widgets.voxel_panel import VoxelPanel
+from napari_brainldm.widgets.where import ask_where, group_at
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.fnc import Fnc, FncTable
@@ -119,11 +118,10 @@ class ContrastPanel(QWidget):
 
     def ask(self) -> None:
         """Ask what the files are to be called."""
-        name, _ = QFileDialog.getSaveFileName(
-            self, "Export the comparison", "contrast.nii.gz", "NIfTI (*.nii.gz)"
-        )
-        if name:
-            self.writing.emit(Path(name))
+        title, kind = "Export the comparison", "NIfTI (*.nii.gz)"
+        path = ask_where(self, title, "contrast.nii.gz", kind, group_at)
+        if path is not None:
+            self.writing.emit(path)
 
     def _on_against_changed(self, _: int) -> None:
         self.whom.setEnabled(self.against.currentData() == ANOTHER)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.atlas import Atlas
     from napari_brainldm.engine.fnc import Fnc
     from napari_brainldm.engine.renderer import Renderer
-    from napari_brainldm.engine.request import Request
+    from napari_brainldm.engine.request import Derived, Request
     from napari_brainldm.widgets.desk import Desk
 
 NAMES = {
@@ -107,11 +107,11 @@ class Contrasts(QObject):
         except EngineError as error:
             self.failed.emit(str(error))
             return
-        self.forget()
-        self._drop(*(name for name in self._layers if name != "difference"))
         work = partial(_contrasted, renderer, pairs, against, counts)
         task = Task("contrast", work, self._on_made, along=self._on_sharpened)
-        self._desk.background(task)
+        if self._desk.background(task):
+            self.forget()
+            self._drop(*(name for name in self._layers if name != "difference"))
 
     def outline(self, threshold: float) -> None:
         """Outline where the effect is at least `threshold`; 0 for nowhere."""
@@ -133,7 +133,7 @@ class Contrasts(QObject):
             return
         read = self.tables.atlases(), self._threshold, self.tested
         work = partial(_write, self._desk.renderer, self.made, read, path)
-        self._desk.run(Task("save", work, self._desk.saved.emit, patient=True))
+        self._desk.run(Task("save", work, self._desk.saved.emit, kept=True))
 
     def close(self) -> None:
         """Let go of viewer and layers; what is shown stays."""
@@ -142,7 +142,7 @@ class Contrasts(QObject):
         self._layers.clear()
 
     def _on_sharpened(self, so_far: Sharpened) -> None:
-        self._show("difference", so_far.mean)
+        self._show("difference", so_far.mean, so_far.record)
         self.sharpened.emit(so_far.done, so_far.total)
 
     def _on_made(self, told: tuple[Contrasted, Judged]) -> None:
@@ -150,7 +150,7 @@ class Contrasts(QObject):
         maps = maps_of(self.made)
         for name in NAMES:
             if name in maps:
-                self._show(name, maps[name])
+                self._show(name, maps[name], self.made.compared.record)
         self._show_outline(self.made)
         self.told.emit(self.made, judged)
         self.tables.tell(self.made, self._threshold)
@@ -174,17 +174,15 @@ class Contrasts(QObject):
         for name in names:
             overlays.remove(self._viewer, self._layers.pop(name, None))
 
-    def _show(self, name: str, picture: Volume) -> None:
+    def _show(self, name: str, picture: Volume, came: Derived) -> None:
         title, kind = NAMES[name]
         before = self._layers.get(name)
         layer = overlays.show_map(self._viewer, before, title, picture, kind)
         if layer is not before and name != "difference":
             overlays.hide(layer)  # the difference is what was asked for
-        if self.made is not None and self._desk.renderer is not None:
-            record = self.made.compared.record
-            layer.metadata["record"] = derived_record(
-                self._desk.renderer, record, picture
-            )
+        assert self._desk.renderer is not None
+        record = derived_record(self._desk.renderer, came, picture)
+        layer.metadata["record"] = record
         self._layers[name] = layer
 
     def _show_outline(self, made: Contrasted) -> None:

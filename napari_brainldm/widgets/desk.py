@@ -166,16 +166,23 @@ class Desk(QObject):
         """Write the picture shown as marked NIfTI with its sidecar."""
         volume = layers.volume_of(self.layer)  # a copy: the layer may go on changing
         work = partial(_save, volume, dict(self.layer.metadata["record"]), path)
-        self._job.ask(Task("save", work, self.saved.emit, patient=True))
+        self._job.ask(Task("save", work, self.saved.emit, kept=True))
 
     def run(self, task: Task) -> None:
-        """Do other long work in the one worker."""
+        """Do other long work in the one worker; not in place of a load."""
+        if self._loading and not task.kept:
+            self.failed.emit(
+                "A model is being loaded. Wait for its end, or cancel it, and try "
+                "again."
+            )
+            return
         self._job.ask(task)
 
-    def background(self, task: Task) -> None:
+    def background(self, task: Task) -> bool:
         """Do other long work whenever no newer picture is asked for.
 
-        It takes the place of work of its own kind; other kinds are not given up for it.
+        It takes the place of work of its own kind; other kinds are not given up for it:
+        then it is refused, and False returned.
         """
         behind = self._job.behind
         if behind not in ("", task.name):
@@ -183,8 +190,9 @@ class Desk(QObject):
                 f"{TITLES.get(behind, behind)} is still at work. Wait for its end, or "
                 "cancel it first (press Cancel until it is gone)."
             )
-            return
+            return False
         self._job.ask(replace(task, background=True))
+        return True
 
     def cancel(self) -> None:
         """Stop after the current step and forget what waits."""
@@ -201,7 +209,7 @@ class Desk(QObject):
         self.layer = self._structures = self._viewer = None
 
     def _on_job_changed(self, name: str) -> None:
-        if not name:
+        if name != "load":  # it goes before all else, so it has ended
             self._loading = False
         self.changed.emit(name)
 
@@ -209,7 +217,15 @@ class Desk(QObject):
         self._loading = False
         self.renderer = renderer
         self.picture = self.findings = None  # what is shown is of another model
+        behind = self._job.behind
+        if behind not in ("", "import"):  # its pictures would be told as of this model
+            self._job.give_up_background()
         self.opened.emit(renderer.card)
+        if behind not in ("", "import"):
+            self.failed.emit(
+                f"{TITLES.get(behind, behind)} of the model before was given up. Begin "
+                "it again under this one, or open that model again."
+            )
 
     def _on_preview_made(self, picture: Picture) -> None:
         self.picture = None

@@ -154,6 +154,7 @@ class ExploreDock(QWidget):
         desk.saved.connect(self._on_desk_saved)
         desk.progressed.connect(self.status.tick)
         desk.changed.connect(self._on_desk_changed)
+        desk.changed.connect(self.models.follow)
         desk.failed.connect(self._on_desk_failed)
         self.revival.listen()  # history and status have the picture by then
         self.status.cancelled.connect(self.cancel)
@@ -380,7 +381,6 @@ class ExploreDock(QWidget):
 
     def _on_desk_failed(self, sentence: str) -> None:
         self._last = "Stopped by an error"
-        self.models.show_opened()
         self.error.show_sentence(sentence)
 
     def _on_theme_changed(self, event: Any = None) -> None:

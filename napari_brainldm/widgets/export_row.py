@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_brainldm.engine.workspace import SUFFIX
 from napari_brainldm.widgets.looks import named
+from napari_brainldm.widgets.where import ask_where, picture_at
 
 DIGITS = 12
 """Of a scan's digest in the name of a file."""
@@ -53,11 +54,10 @@ class ExportRow(QWidget):
 
     def ask(self) -> None:
         """Ask where to write the picture shown."""
-        name, _ = QFileDialog.getSaveFileName(
-            self, "Export the synthetic picture", self._name(), "NIfTI (*.nii.gz)"
-        )
-        if name:
-            self.chosen.emit(Path(name))
+        title = "Export the synthetic picture"
+        path = ask_where(self, title, self._name(), "NIfTI (*.nii.gz)", picture_at)
+        if path is not None:
+            self.chosen.emit(path)
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)

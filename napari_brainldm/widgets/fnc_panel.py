@@ -157,8 +157,8 @@ class FncPanel(QWidget):
             return
         self._bake()
         pair = self.first.currentText(), self.second.currentText()
-        other = table.of(self.others.itemText(place))
         try:
+            other = table.of(self.others.itemText(place))
             self._edit(swapped(self.kept, other, self._components, *pair))
         except EngineError as error:
             self.failed.emit(str(error))
@@ -196,9 +196,11 @@ class FncPanel(QWidget):
         for part in (self.first, self.second, self.slider, self.zero, self.reset):
             part.setEnabled(fnc is not None)
         self.others.setEnabled(fnc is not None and bool(self.source.others()))
-        if self.others.count() - 1 != len(self.source.others()):
+        wanted = [OTHERS, *self.source.others()]
+        there = [self.others.itemText(n) for n in range(self.others.count())]
+        if there != wanted:
             self.others.clear()
-            self.others.addItems([OTHERS, *self.source.others()])
+            self.others.addItems(wanted)
         self.factor.setText(f"× {self.slider.value():.2f}")
         self.words.setText("" if fnc is None else fnc.name)
         law = self.source.law

@@ -3,6 +3,7 @@
 The policy of live editors: what was asked last is what the user wants. One slot holds
 the newest task; a patient task (a preview) runs to its end, so that a hand that never
 rests still sees pictures; any other is stopped at its next step when a newer one waits.
+Files that were named are written, all of them, before anything newer.
 A background task (a sweep) steps aside for newer ones and goes on when they are done.
 
 A plain thread, not napari's thread_worker: that one drops every RuntimeError (and
@@ -69,6 +70,9 @@ class Task:
         there, the newest alone.
     background
         Whether it is put off, not given up, while newer tasks run. One at a time.
+    kept
+        Whether it runs although newer tasks are asked for, to its end: a file that
+        somebody has named is written.
     """
 
     name: str
@@ -77,6 +81,7 @@ class Task:
     patient: bool = False
     along: Callable[[Any], None] | None = None
     background: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +130,7 @@ class Job(QObject):
     def __init__(self) -> None:
         super().__init__()
         self._waiting: Task | None = None
+        self._kept: deque[Task] = deque()  # these wait too, and go first
         self._run: _Run | None = None
         self._behind: _Run | None = None  # in the background, not begun or put off
         self._closed = False
@@ -146,7 +152,11 @@ class Job(QObject):
     def pressing(self) -> bool:
         """Whether a task that is not in the background runs or waits."""
         running = self._run is not None and not self._run.task.background
-        return running or self._waiting is not None
+        return running or self._waits
+
+    @property
+    def _waits(self) -> bool:
+        return self._waiting is not None or bool(self._kept)
 
     @property
     def behind(self) -> str:
@@ -161,14 +171,19 @@ class Job(QObject):
             return
         run = self._run
         if task.background:
-            self._give_up_background()
+            self.give_up_background()
             self._behind = _Run(task)
         else:
-            self._waiting = task
+            if task.kept:
+                self._kept.append(task)
+            else:
+                self._waiting = task
             if run is not None and run.task.background:
                 run.pause.set()
-            elif run is not None and not run.task.patient:
-                run.stop.set()
+            elif run is not None and not (
+                run.task.patient or run.task.kept or task.kept
+            ):
+                run.stop.set()  # a file, though, can wait for its end
         self._asked.emit()
 
     def cancel(self) -> None:
@@ -177,19 +192,22 @@ class Job(QObject):
         A background task that was put off stays; cancelled again, it goes too.
         """
         if not self.pressing:
-            self._give_up_background()
-        self._waiting = None
+            self.give_up_background()
+        waited, self._waiting = self._waits, None
+        self._kept.clear()
         if self._run is not None and not self._run.task.background:
             self._run.stop.set()
+        if waited and not self.busy and not self._closed:
+            self.changed.emit("")  # it was not even begun
 
     def close(self) -> None:
         """Cancel, and call nobody back any more. Does not wait for the thread."""
         self._closed = True
         self.cancel()
-        self._give_up_background()
+        self.give_up_background()
         self._pool.shutdown(wait=False)
 
-    def _give_up_background(self) -> None:
+    def give_up_background(self) -> None:
         """Stop the background task, whether it runs or was put off."""
         if self._run is not None and self._run.task.background:
             self._run.stop.set()
@@ -197,13 +215,15 @@ class Job(QObject):
         if behind is None:
             return
         behind.close()
-        if self._run is None and self._waiting is None and not self._closed:
+        if self._run is None and not self._waits and not self._closed:
             self.changed.emit("")
 
     def _start_next(self) -> None:
         if self._closed or self._run is not None:
             return
-        if self._waiting is not None:
+        if self._kept:
+            self._run = _Run(self._kept.popleft())
+        elif self._waiting is not None:
             self._run, self._waiting = _Run(self._waiting), None
         elif self._behind is not None:
             self._run, self._behind = self._behind, None
@@ -229,7 +249,7 @@ class Job(QObject):
         try:
             self._deliver(outcome)
         finally:
-            if self._waiting is None and self._behind is None:
+            if not self._waits and self._behind is None:
                 self.changed.emit("")
             self._start_next()
 

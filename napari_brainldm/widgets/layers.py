@@ -22,6 +22,7 @@ import numpy as np
 from napari.layers import Image
 from nibabel import orientations
 
+from napari_brainldm.engine.files import stem_of
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.scan_file import SUFFIXES, read_scan, save_volume
 from napari_brainldm.engine.volume import Affine, Array, Volume
@@ -277,7 +278,7 @@ def write_volume(
     from napari_brainldm.engine.export import write_picture  # torch, seconds
 
     written = write_picture(volume, _truthful(record, volume), path.parent, _stem(path))
-    return [str(written), str(written.with_name(f"{_bare(written)}.json"))]
+    return [str(written), str(written.with_name(f"{stem_of(written)}.json"))]
 
 
 def _truthful(record: dict[str, Any], volume: Volume) -> dict[str, Any]:
@@ -289,11 +290,4 @@ def _truthful(record: dict[str, Any], volume: Volume) -> dict[str, Any]:
 
 def _stem(path: Path) -> str:
     """The name without extension and without the suffix that `write_picture` adds."""
-    return _bare(path).removesuffix("_T1w")
-
-
-def _bare(path: Path) -> str:
-    for suffix in (".nii.gz", *SUFFIXES):
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name
+    return stem_of(path).removesuffix("_T1w")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_brainldm.engine.asked import Findings
+    from napari_brainldm.engine.card import Card
     from napari_brainldm.widgets.comparison import Comparison
     from napari_brainldm.widgets.desk import Desk, Picture
 
@@ -47,8 +48,9 @@ class Regions(QObject):
         super().__init__()
         self._viewer, self._desk, self._comparison = viewer, desk, comparison
         self.panel: RegionsPanel | None = None
-        self._atlases: dict[object, Atlas] = {}
+        self._atlases: dict[object, Atlas] = {}  # on the grid of the model in use
         self._layer: Any = None
+        desk.opened.connect(self._on_desk_opened)
         desk.measured.connect(self._on_news)
         desk.shown.connect(self._on_desk_shown)
         comparison.changed.connect(self._on_news)
@@ -99,18 +101,30 @@ class Regions(QObject):
         self._layer = None
         if chosen in self._atlases:
             self._layer = overlays.show_atlas(self._viewer, self._atlases[chosen])
-        elif chosen != STRUCTURES and self._desk.renderer is not None:
-            grid = self._desk.renderer.card.grid
-            work = partial(_load, chosen, grid)
-            receive = partial(self._on_atlas_loaded, chosen)
-            self._desk.run(Task("atlas", work, receive))
+        elif chosen != STRUCTURES:
+            self._fetch(chosen, kept=False)
         self.refresh()
+
+    def _fetch(self, chosen: object, kept: bool) -> None:
+        if self._desk.renderer is not None:
+            work = partial(_load, chosen, self._desk.renderer.card.grid)
+            receive = partial(self._on_atlas_loaded, chosen)
+            self._desk.run(Task("atlas", work, receive, kept=kept))
 
     def _on_atlas_loaded(self, chosen: object, atlas: Atlas) -> None:
         self._atlases[chosen] = atlas
         # a download takes long, and by now another table may be wanted
         if self.panel is not None and self.panel.chosen == chosen:
             self._on_panel_wanted(chosen)
+
+    def _on_desk_opened(self, card: Card) -> None:
+        """Take the atlases anew where the grid is another one."""
+        if any(atlas.grid != card.grid for atlas in self._atlases.values()):
+            self._atlases.clear()
+            overlays.remove(self._viewer, self._layer)
+            self._layer = None
+            if self.panel is not None and self.panel.chosen != STRUCTURES:
+                self._fetch(self.panel.chosen, kept=True)  # the picture is asked next
 
     def _on_desk_shown(self, _: Picture, preview: bool) -> None:
         if not preview and self.panel is not None and self.panel.chosen != STRUCTURES:

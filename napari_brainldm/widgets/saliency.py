@@ -172,7 +172,7 @@ class Saliency(QObject):
         if self.found is None or self._desk.renderer is None or self.atlas is None:
             return
         work = partial(_write, self._desk.renderer, self.found, self.atlas, path)
-        self._desk.run(Task("save", work, self._desk.saved.emit, patient=True))
+        self._desk.run(Task("save", work, self._desk.saved.emit, kept=True))
 
     def close(self) -> None:
         """Let go of viewer and layers; what is shown stays."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QPushButton,
     QSpinBox,
@@ -19,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_brainldm.widgets.heat_map import HeatMap
 from napari_brainldm.widgets.looks import Colours, named, sentence_label, set_style
+from napari_brainldm.widgets.where import ask_where, group_at
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.atlas import Atlas
@@ -108,11 +107,10 @@ class SaliencyPanel(QWidget):
 
     def ask(self) -> None:
         """Ask what the files are to be called."""
-        name, _ = QFileDialog.getSaveFileName(
-            self, "Export the saliency", "saliency.tsv", "Tab-separated (*.tsv)"
-        )
-        if name:
-            self.writing.emit(Path(name))
+        title, kind = "Export the saliency", "Tab-separated (*.tsv)"
+        path = ask_where(self, title, "saliency.tsv", kind, group_at)
+        if path is not None:
+            self.writing.emit(path)
 
     def _on_method_changed(self) -> None:
         of_region = self.method.currentData() == GRADIENTS

@@ -68,7 +68,7 @@ class Series(QObject):
         """Write the last sweep: NIfTI by NIfTI, or as one moving picture."""
         if self.made is not None and self._desk.renderer is not None:
             work = partial(_write, self._desk.renderer, self.made, path)
-            self._desk.run(Task("save", work, self._desk.saved.emit, patient=True))
+            self._desk.run(Task("save", work, self._desk.saved.emit, kept=True))
 
     def take(self, made: Film) -> None:
         """Show a film that is made; it can be written from now on."""

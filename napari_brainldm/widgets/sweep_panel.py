@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -24,6 +22,7 @@ from napari_brainldm.engine.card import Covariate
 from napari_brainldm.engine.sweep import CONDITION, DIRECTION, MOST, SEED, Axis
 from napari_brainldm.widgets.condition_rows import amount_of, decimals, slider_range
 from napari_brainldm.widgets.looks import LAST_SEED, named, set_style
+from napari_brainldm.widgets.where import ask_where, film_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,11 +171,9 @@ class SweepPanel(QWidget):
         self.asked.emit(tuple(axis for axis in axes if axis is not None))
 
     def _on_write_clicked(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(
-            self, "Write the sweep", "sweep.gif", KINDS
-        )
-        if name:
-            self.writing.emit(Path(name))
+        path = ask_where(self, "Write the sweep", "sweep.gif", KINDS, film_at)
+        if path is not None:
+            self.writing.emit(path)
 
 
 class SeedsPanel(QWidget):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -22,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_brainldm.engine.sweep import MOST, Axis
 from napari_brainldm.widgets.looks import Colours, named, sentence_label, set_style
 from napari_brainldm.widgets.sweep_panel import KINDS
+from napari_brainldm.widgets.where import ask_where, film_at
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.left_out import LeftOut
@@ -152,9 +151,9 @@ class FilmPanel(QWidget):
         self.asked.emit(Axis.between("age", *ends, self.steps.value()).values)
 
     def _on_write_clicked(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(self, "Write the film", "age.gif", KINDS)
-        if name:
-            self.writing.emit(Path(name))
+        path = ask_where(self, "Write the film", "age.gif", KINDS, film_at)
+        if path is not None:
+            self.writing.emit(path)
 
     def _lay_out(self) -> None:
         ends, buttons = QHBoxLayout(), QHBoxLayout()

@@ -126,10 +126,13 @@ class VisitRow(QWidget):
             self.picker.setCurrentIndex(free)
 
     def tell(self, told: Told | None) -> None:
-        """Begin with the age that tables tell, or with none; a typed date is gone."""
-        self.known = None if told is None else told.years
-        self.date = None
-        self.age.show_years(self.known)
+        """Begin with age and date that tables tell, or with none.
+
+        Years since the first date are no age: they follow once an age is typed.
+        """
+        self.known = told.years if told is not None and told.is_age else None
+        self.date = None if told is None else told.date
+        self.age.show_years(None if told is None else told.years)
         self.age.setToolTip(AGE_TIP if told is None else told.source)
 
     def _on_age_changed(self) -> None:

@@ -18,6 +18,7 @@ from napari_brainldm.engine.semantic_space import Direction
 from napari_brainldm.widgets import layers
 from napari_brainldm.widgets.about import about
 from napari_brainldm.widgets.explore import ExploreDock
+from napari_brainldm.widgets.job import Task
 from napari_brainldm.widgets.recent import MOST, Recent
 from tests.widgets.conftest import settle
 
@@ -65,6 +66,28 @@ def test_a_dock_offers_what_an_earlier_one_opened(
     offered = {picker.itemData(n) for n in range(picker.count())}
     bundled = {str(path) for path in models_at_hand()}
     assert offered == {str(tiny_checkpoint), str(other)} | bundled
+
+
+def test_a_load_that_is_cancelled_is_not_shown_as_the_model_in_use(
+    qtbot: Any, make_dock: MakeDock, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.safetensors"
+    shutil.copy(tiny_checkpoint, other)
+    Recent().add(other)
+    dock = make_dock(strict_qt="raise")
+    picker, told = dock.models.picker, []
+    dock.desk.failed.connect(told.append)
+    for end in (dock.cancel, lambda: None):
+        place = picker.findText("other")
+        picker.setCurrentIndex(place)
+        picker.activated.emit(place)
+        assert dock.desk.loading
+        dock.desk.run(Task("encode", lambda: iter(()), told.append))
+        end()
+        settle(qtbot, dock)
+        assert picker.currentIndex() == picker.findData(str(dock.models.opened))
+    assert len(told) == 2 and all("A model is being loaded" in one for one in told)
+    assert dock.models.opened == other
 
 
 def test_a_checkpoint_says_what_it_is(dock: ExploreDock, tiny_checkpoint: Path) -> None:

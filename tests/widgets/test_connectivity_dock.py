@@ -117,6 +117,22 @@ def test_people_of_a_file_make_their_own_pictures(
     assert dock.matrices.words.text() == "sub-00"
 
 
+def test_the_people_of_another_file_take_the_place_of_the_first(
+    qtbot: Any, dock: ConnectivityDock, table_file: Path
+) -> None:
+    load(qtbot, dock, table_file)
+    renamed = table_file.with_name("later.csv")
+    renamed.write_text(table_file.read_text().replace("sub-", "pat-"))
+    load(qtbot, dock, renamed)
+    others = dock.matrices.others
+    names = [others.itemText(n) for n in range(1, others.count())]
+    assert len(names) >= 2 and all(name.startswith("pat-") for name in names)
+    before = shown(dock)
+    others.activated.emit(others.count() - 1)
+    assert_settled(qtbot, dock)
+    assert not np.array_equal(shown(dock), before)
+
+
 def test_random_connectivity_is_another_one_each_time(
     qtbot: Any, dock: ConnectivityDock, table_file: Path
 ) -> None:
@@ -497,6 +513,11 @@ def test_a_stopped_comparison_leaves_its_map(
     assert dock.contrasts.made is None
     assert "A − B" in dock._viewer.layers
     assert not dock.contrast.export.isEnabled()
+    told = dock._viewer.layers["A − B"].metadata["record"]
+    assert told["Synthetic"] is True
+    derived = told["Derived"]
+    assert derived["operation"] == "paired contrast, unfinished"
+    assert len(derived["requests"]) == 2 * derived["parameters"]["pairs"] < 400
 
 
 def test_without_another_subject_the_reason_is_told(

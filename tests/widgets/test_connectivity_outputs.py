@@ -19,7 +19,7 @@ from napari_brainldm.widgets.connectivity import ConnectivityDock
 from napari_brainldm.widgets.contrast_tables import CLUSTERS, FIGURES, REGIONS
 from napari_brainldm.widgets.figures_panel import TITLES
 from tests.widgets.bundle import PEOPLE, bundle_tiny, people
-from tests.widgets.conftest import assert_settled
+from tests.widgets.conftest import assert_settled, settle
 
 PLUGIN = "napari-brainldm"
 
@@ -245,6 +245,20 @@ def test_voxels_are_tested_told_and_written(
     compared.contrast.begin.click()
     assert compared.contrasts.tested is None
     assert_settled(qtbot, compared)
+
+
+def test_a_comparison_that_is_refused_leaves_the_one_there_is(
+    qtbot: Any, compared: ConnectivityDock
+) -> None:
+    made, layers = compared.contrasts.made, list(compared._viewer.layers)
+    compared.contrast.voxels.flips.setValue(5000)
+    compared.contrast.voxels.begin.click()
+    compared.contrast.begin.click()
+    assert "A test of voxels is still at work" in compared.error.words.text()
+    assert compared.contrasts.made is made
+    assert list(compared._viewer.layers) == layers
+    compared.cancel()
+    settle(qtbot, compared)
 
 
 def test_one_subject_cannot_be_tested(qtbot: Any, dock: ConnectivityDock) -> None:

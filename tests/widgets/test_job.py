@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -173,6 +174,34 @@ def test_a_full_render_is_superseded_within_one_step(qtbot: Any, job: Job) -> No
     assert old.steps <= 4
     assert old.closed
     assert results == [2]
+
+
+def test_files_that_were_named_are_all_written(qtbot: Any, job: Job) -> None:
+    sweep, file, picture, results = Work(free=False), Work(), Work(), []
+    begin(qtbot, job, sweep, sweep.background(1, results))
+    for number in (2, 3):
+        job.ask(replace(file.task(number, results), kept=True))
+        job.ask(picture.task(10 + number, results))  # the hand goes on
+    assert job.pressing
+    sweep.gate.release(10**6)
+    wait_idle(qtbot, job)
+    assert results == [2, 3, 13, 1]
+
+
+def test_a_file_is_written_whole_and_ends_no_picture(qtbot: Any, job: Job) -> None:
+    picture, file, results = Work(free=False), Work(free=False), []
+    begin(qtbot, job, picture, picture.task(1, results))
+    job.ask(replace(file.task(2, results), kept=True))
+    picture.gate.release(10**6)
+    qtbot.waitUntil(lambda: file.started == [2])
+    job.ask(picture.task(3, results))
+    file.gate.release(10**6)
+    wait_idle(qtbot, job)
+    assert results == [1, 2, 3]
+    job.ask(replace(file.task(4, results), kept=True))
+    job.cancel()
+    wait_idle(qtbot, job)
+    assert results == [1, 2, 3]
 
 
 def test_cancel_acts_within_one_step_and_gives_no_result(qtbot: Any, job: Job) -> None:

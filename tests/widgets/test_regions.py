@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_brainldm.engine.atlas import Atlas, Region
+from napari_brainldm.engine.atlas import Atlas, Region, bundled
 from napari_brainldm.engine.atlas_fetch import SOURCES, Source
-from napari_brainldm.engine.regions import Row, Table
+from napari_brainldm.engine.checkpoint import save_checkpoint
+from napari_brainldm.engine.regions import Row, Table, of_atlas
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
 from napari_brainldm.widgets import regions
@@ -28,6 +30,7 @@ from napari_brainldm.widgets.regions_panel import (
     RegionsPanel,
     number_text,
 )
+from tests.tiny import tiny_checkpoint
 from tests.widgets.conftest import settle
 from tests.widgets.test_explore import age
 
@@ -257,6 +260,23 @@ def test_the_atlas_lies_over_the_picture_with_its_names(
     settle(qtbot, dock)
     assert not atlas_layers(dock)
     assert "Structures" in table(dock).words.text()
+
+
+def test_the_atlas_follows_the_grid_of_the_model(
+    qtbot: Any, dock: ExploreDock, tmp_path: Path
+) -> None:
+    choose(dock, BUNDLED)
+    settle(qtbot, dock)
+    known = tiny_checkpoint()
+    finer = replace(known.card, grid=mni_grid(4.0))
+    save_checkpoint(replace(known, card=finer), tmp_path / "finer.safetensors")
+    dock.open(tmp_path / "finer.safetensors")
+    settle(qtbot, dock)
+    [layer] = atlas_layers(dock)
+    assert layer.data.shape == dock.desk.layer.data.shape == finer.grid.shape[::-1]
+    there = of_atlas(bundled().on(finer.grid), dock.desk.picture.volume, None)
+    told = {row.name: row.values for row in table(dock).model.table.rows}
+    assert told == {row.name: row.values for row in there.rows}
 
 
 def test_an_atlas_of_the_users_own(

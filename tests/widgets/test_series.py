@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,43 @@ def test_a_sweep_can_be_cancelled(qtbot: Any, dock: ExploreDock) -> None:
     settle(qtbot, dock)
     assert dock.series.made is None
     assert not dock.sweeps.write.isEnabled()
+
+
+def test_a_sweep_ends_with_its_model(
+    qtbot: Any, dock: ExploreDock, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Else its pictures would be written as those of the model in use."""
+    other = tmp_path / "other.safetensors"
+    shutil.copy(tiny_checkpoint, other)
+    settle(qtbot, dock)
+    ask_for(dock, "age", 30, 80, 50)
+    dock.sweeps.begin.click()
+    qtbot.waitUntil(lambda: dock.status._task == "sweep")
+    dock.open(other)
+    settle(qtbot, dock)
+    assert dock.models.opened == other
+    assert dock.series.made is None and not dock.sweeps.write.isEnabled()
+    assert "A sweep of the model before was given up" in dock.error.words.text()
+
+
+def test_a_damaged_file_during_a_sweep_leaves_the_dock_alive(
+    qtbot: Any, dock: ExploreDock, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.safetensors"
+    wrong.write_bytes(b"not a checkpoint")
+    settle(qtbot, dock)
+    ask_for(dock, "age", 30, 80, 50)
+    dock.sweeps.begin.click()
+    qtbot.waitUntil(lambda: dock.status._task == "sweep")
+    dock.open(wrong)
+    with qtbot.waitSignal(dock.desk.failed, timeout=30_000):
+        pass
+    age(dock).box.setValue(88.0)
+    with qtbot.waitSignal(dock.desk.measured, timeout=30_000):
+        dock.ask()
+    assert dock.desk.busy  # the sweep goes on
+    dock.cancel()
+    settle(qtbot, dock)
 
 
 def test_a_sweep_is_written_as_it_is_called(

@@ -210,6 +210,24 @@ def test_dates_can_be_typed(qtbot: Any, dock: VisitsDock) -> None:
     assert typed_ages(dock) == [72.0, 70.0]
 
 
+def test_dates_of_a_dataset_become_ages_with_one_age(
+    qtbot: Any, dock: VisitsDock, tmp_path: Path, phantom: Volume
+) -> None:
+    days = {"ses-1": "2019-05-31", "ses-2": "2020-08-12"}
+    for session, day in days.items():
+        folder = tmp_path / "sub-01" / session / "anat"
+        folder.mkdir(parents=True)
+        image = nib.Nifti1Image(phantom.data, phantom.affine)
+        nib.save(image, folder / f"sub-01_{session}_T1w.nii.gz")
+        text = f"filename\tacq_time\nanat/sub-01_{session}_T1w.nii.gz\t{day}\n"
+        (folder.parent / f"sub-01_{session}_scans.tsv").write_text(text)
+    for path in sorted(tmp_path.glob("sub-01/*/anat/*")):
+        dock._viewer.open(path, plugin="napari-brainldm")
+    assert typed_ages(dock) == [0.0, 1.2]
+    retype(qtbot, dock.visits.rows[0].age, "65")
+    assert typed_ages(dock) == [65.0, 66.2]
+
+
 def test_a_date_that_says_nothing_is_told(qtbot: Any, dock: VisitsDock) -> None:
     for place in range(2):
         add(dock, place, f"visit {place + 1}")
