@@ -61,7 +61,12 @@ def _parser() -> argparse.ArgumentParser:
 def _command(commands, name, run, text) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
     parser.add_argument("--config", default="demo.toml", help="TOML file; demo.toml")
-    parser.add_argument("--workers", type=int, default=2, help="processes; 2")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        help="processes; 2, of generate one per graphics card or core",
+    )
     parser.set_defaults(run=run)
     return parser
 

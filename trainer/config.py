@@ -71,6 +71,8 @@ class DataConfig:
         Of the split by subject.
     flips
         Also train on left-right mirrored brains.
+    without
+        Subjects ("sub-01") and files ("sub-02_ses-1_T1w.nii.gz") that are left out.
     maps
         Pattern of the gray-matter maps to take instead of T1s, within the dataset:
         "derivatives/gray_matter/**/*desc-modulated*_probseg.nii.gz". Their names hold
@@ -92,6 +94,7 @@ class DataConfig:
     held_out: float = 0.15
     seed: int = 0
     flips: bool = True
+    without: tuple[str, ...] = ()
     maps: str = ""
     registration: str = "rigid"
     fnc: str = ""

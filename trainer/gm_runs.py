@@ -14,7 +14,14 @@ from napari_brainldm.engine.fnc_file import read_fnc
 from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from trainer.data.pictures import model_grid
-from trainer.prepared import latents_of, pictures_of, provenance, stage_path
+from trainer.prepared import (
+    GM_STAGES,
+    after,
+    latents_of,
+    pictures_of,
+    provenance,
+    stage_path,
+)
 from trainer.stages.gm_autoencoder import GmAutoencoderStage
 from trainer.stages.gmldm import GmLdmStage
 
@@ -24,33 +31,23 @@ if TYPE_CHECKING:
     from trainer.loop import Stage
     from trainer.loop_config import LoopConfig
 
-GM_STAGES = ("gm_autoencoder", "gmldm")
 CITATION = "Hu et al. 2025, https://arxiv.org/abs/2506.12719"
 USE = "Research: gray matter that goes with functional connectivity."
 
 
 def gm_autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig]:
     """Pre-training, or fine-tuning of the checkpoint that the config names."""
-    before = None
-    notes: tuple[str, ...] = ()
-    if config.gm_autoencoder.checkpoint:
-        before = load_checkpoint(Path(config.gm_autoencoder.checkpoint))
-        notes = (told_before(before),)
+    named = config.gm_autoencoder.checkpoint
+    before = load_checkpoint(Path(named)) if named else None
     stage = GmAutoencoderStage(
         config.gm_autoencoder,
-        gm_card(config, dataset, notes),
+        gm_card(config, dataset, before),
         pictures_of(config, dataset.train),
         pictures_of(config, dataset.held_out),
         config.data.flips,
         before,
     )
     return stage, config.gm_autoencoder.loop
-
-
-def told_before(before: Checkpoint) -> str:
-    """What the card of a fine-tuned autoencoder says of the one it began with."""
-    known = before.card.provenance.trained_on
-    return f"Fine-tuned from {before.card.name} ({known})."
 
 
 def gmldm(
@@ -128,10 +125,13 @@ def voxel_space(card: Card) -> Checkpoint:
     return Checkpoint(replace(card, autoencoder=VoxelSpec(1)), {}, sha256="voxel-space")
 
 
-def gm_card(config: RunConfig, dataset: Dataset, notes: tuple[str, ...] = ()) -> Card:
-    """The card of an autoencoder to be, trained on `dataset`."""
+def gm_card(
+    config: RunConfig, dataset: Dataset, before: Checkpoint | None = None
+) -> Card:
+    """The card of an autoencoder to be, trained on `dataset`, perhaps after another."""
     _check_maps(config)
     made = provenance(config, dataset, GM_STAGES)
+    made = replace(made, citation=CITATION, intended_use=USE)
     return Card(
         kind="autoencoder",
         name=config.name,
@@ -140,7 +140,7 @@ def gm_card(config: RunConfig, dataset: Dataset, notes: tuple[str, ...] = ()) ->
         intensity=config.data.intensity,
         registration=config.data.registration,
         head_size=dataset.head_size,
-        provenance=replace(made, citation=CITATION, intended_use=USE, notes=notes),
+        provenance=made if before is None else after(before, made, "Fine-tuned from"),
     )
 
 

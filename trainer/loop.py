@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from napari_brainldm.engine.request import EngineError
 from trainer.processes import on_processor, processes, settled
-from trainer.state import load_state, save_state
+from trainer.state import load_state, save_state, saved_precision
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.checkpoint import Checkpoint
@@ -121,11 +121,13 @@ def rate(config: LoopConfig, step: int) -> float:
 class Training:
     """The mutable half of a run: networks, optimizers, averaged weights, step."""
 
-    def __init__(self, stage: Stage, config: LoopConfig, device: str) -> None:
+    def __init__(
+        self, stage: Stage, config: LoopConfig, device: str, before: str = ""
+    ) -> None:
         processes(device)
         self.stage, self.config = stage, config
         self.accelerator = Accelerator(
-            mixed_precision=settled(config.precision, device),
+            mixed_precision=settled(config.precision, device, before),
             cpu=on_processor(device),
             # a network may be asked several times a step; buffers must lie still
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
@@ -179,21 +181,27 @@ class Training:
         optimizer.zero_grad()
         found: dict[str, float] = {}
         onward = []
-        for part, before in zip(micro, carried, strict=True):
-            with self.accelerator.autocast():
-                losses, after = player.loss(network, part, before, self.step)
-            onward.append(after)
-            if losses:
-                total = sum(
-                    losses.values(), torch.zeros(()).to(next(iter(losses.values())))
-                )
-                with self._apart(network, last=part is micro[-1]):
+        for number, (part, before) in enumerate(zip(micro, carried, strict=True)):
+            self._seed(player, number)
+            # the way forward too: it settles whether the way back meets the others
+            with self._apart(network, last=part is micro[-1]):
+                with self.accelerator.autocast():
+                    losses, after = player.loss(network, part, before, self.step)
+                if losses:
+                    total = torch.stack(list(losses.values())).sum()
                     self.accelerator.backward(total / len(micro))
+            onward.append(after)
             for name, value in losses.items():
                 found[name] = found.get(name, 0.0) + float(value.detach()) / len(micro)
         if found:
             self._step(network, optimizer)
         return found, onward
+
+    def _seed(self, player: Player, part: int) -> None:
+        """What dropout draws is a function of the place in the run, as all else is."""
+        place = self.stage.players.index(player), self.step, part
+        own = (self.config.seed, 2, *place, self.accelerator.process_index)
+        torch.manual_seed(int(np.random.default_rng(own).integers(2**62)))
 
     def _apart(self, network: nn.Module, last: bool) -> AbstractContextManager[None]:
         """Let gradients add up before the `last` part: processes meet once a step."""
@@ -241,7 +249,8 @@ class Training:
         parts = {f"network/{k}": self._unwrapped(k).state_dict() for k in self.networks}
         parts["average/"] = self.average
         optimizers = {k: v.state_dict() for k, v in self.optimizers.items()}
-        save_state(path, self.step, parts, optimizers)
+        precision = str(self.accelerator.mixed_precision)
+        save_state(path, self.step, parts, optimizers, precision)
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote; EngineError if it is of other networks."""
@@ -284,8 +293,11 @@ def train(
 
     The state is saved every save_every steps and at the end; `resume` goes on from it.
     """
-    training = Training(stage, config, device)
-    if resume and state.is_file():
+    going_on = resume and state.is_file()
+    # measured again, "auto" might turn out otherwise on a busier machine
+    before = saved_precision(state) if going_on else ""
+    training = Training(stage, config, device, before)
+    if going_on:
         training.load(state)
     started, first = time.perf_counter(), training.step
     while training.step < config.steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from trainer.data.pictures import (
     pictures_path,
     prepare,
 )
+from trainer.data.split import keep_split, split_of
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.checkpoint import Checkpoint
@@ -23,9 +25,32 @@ if TYPE_CHECKING:
     from trainer.data.bids import Dataset, Entry
 
 
+GM_STAGES = ("gm_autoencoder", "gmldm")
+MODEL = (
+    "autoencoder",
+    "ldm",
+    "ldae",
+    "directions",
+    "forecast",
+    "preview_decoder",
+    *GM_STAGES,
+)
+"""The stages whose checkpoints make pictures."""
+
+
 def stage_path(config: RunConfig, stage: str) -> Path:
     """Where the checkpoint of `stage` lies."""
     return Path(config.out) / f"{stage}.safetensors"
+
+
+def dataset_of(config: RunConfig) -> Dataset:
+    """The dataset of a run, split as the run was begun."""
+    return split_of(config.data, Path(config.out))
+
+
+def begun(config: RunConfig) -> Dataset:
+    """As `dataset_of`; from now on its split is kept."""
+    return keep_split(config.data, Path(config.out))
 
 
 def _cache(config: RunConfig) -> Path:
@@ -47,6 +72,12 @@ def pictures_of(config: RunConfig, entries: tuple[Entry, ...]) -> Pictures:
     return open_pictures(entries, grid, intensity, _cache(config))
 
 
+def source_of(config: RunConfig, entries: tuple[Entry, ...]) -> str:
+    """Names the files of `entries` as they lie there, and what is made of them."""
+    grid, intensity = model_grid(config.data), config.data.intensity
+    return pictures_path(entries, grid, intensity, _cache(config)).name
+
+
 def provenance(
     config: RunConfig, dataset: Dataset, stages: Sequence[str]
 ) -> Provenance:
@@ -60,6 +91,16 @@ def provenance(
         trained_on=f"{name}: {len(dataset.train)} scans of {subjects} subjects",
         command=f"python -m trainer train {' | '.join(stages)} (config {config.name})",
     )
+
+
+def after(before: Checkpoint, made: Provenance, told: str) -> Provenance:
+    """`made` of weights that began as those of `before`: under their terms, and told.
+
+    `told` begins the sentence on where they come from.
+    """
+    known = before.card.provenance
+    origin = f"{told} {before.card.name} ({known.trained_on or 'unknown data'})."
+    return replace(made, licence=known.licence, notes=(*made.notes, origin))
 
 
 def latents_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from datetime import timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_brainldm.engine.device import best_device, check_device, probe
@@ -38,11 +37,21 @@ def processes(device: str) -> PartialState:
     return found
 
 
-@cache
-def settled(precision: str, device: str) -> str:
-    """`precision` of LoopConfig, "auto" by what the first process measures; once."""
+def settled(precision: str, device: str, before: str = "") -> str:
+    """`precision` of LoopConfig; "auto" is as `before`, or as is measured, once."""
     if precision != AUTO:
         return precision
+    if device not in _AUTO:
+        _AUTO[device] = before or _measured(device)
+    return _AUTO[device]
+
+
+_AUTO: dict[str, str] = {}
+"""What "auto" is on a device in this process: accelerate knows one precision."""
+
+
+def _measured(device: str) -> str:
+    """The precision that the first process finds best."""
     from accelerate.utils import broadcast_object_list
 
     processes(device)

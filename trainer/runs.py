@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_brainldm.engine.card import Card, Provenance
 from napari_brainldm.engine.checkpoint import (
     Checkpoint,
@@ -20,24 +18,29 @@ from napari_brainldm.engine.joint import fit_joint
 from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
+from trainer.autoencoder_runs import (
+    autoencoder,
+    autoencoder_card,
+    check_trained_here,
+    trained_autoencoder,
+)
 from trainer.baseline_runs import BASELINES, baseline
-from trainer.data.bids import Dataset, read_dataset
+from trainer.data.bids import Dataset, subjects_of
 from trainer.data.cohort import write_cohort
-from trainer.data.pictures import model_grid
 from trainer.data.template import build_template, load_template
-from trainer.data.vocabulary import conditions, vocabulary
-from trainer.gm_runs import GM_STAGES, gm_autoencoder, gmldm
+from trainer.data.vocabulary import conditions, one_each, vocabulary
+from trainer.gm_runs import gm_autoencoder, gmldm
 from trainer.log import RunLog, duration
 from trainer.loop import Stage, train, trained
 from trainer.prepared import (
+    MODEL,
+    begun,
     latents_of,
     pictures_of,
     prepared,
-    provenance,
     stage_path,
 )
 from trainer.processes import first_alone, only_first, processes
-from trainer.stages.autoencoder import AutoencoderStage, started_from
 from trainer.stages.directions import encode, with_directions
 from trainer.stages.forecast import people_followed, with_forecast
 from trainer.stages.ldae import LdaeStage
@@ -52,17 +55,6 @@ if TYPE_CHECKING:
     from trainer.data.latents import Latents
     from trainer.loop import Report
     from trainer.loop_config import LoopConfig
-
-MODEL = (
-    "autoencoder",
-    "ldm",
-    "ldae",
-    "directions",
-    "forecast",
-    "preview_decoder",
-    *GM_STAGES,
-)
-"""The stages whose checkpoints make pictures."""
 
 STAGES = ("segmenter", *MODEL, "supervised", *BASELINES)
 
@@ -131,12 +123,12 @@ def _on_dataset(
     config: RunConfig, stage: str, workers: int
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
     if stage == "autoencoder":
-        _check_trained_here(config)
-    dataset = read_dataset(config.data)
+        check_trained_here(config.autoencoder)
+    dataset = begun(config)
     yield f"{len(dataset.train)} scans to train on, {len(dataset.held_out)} held out"
     yield from prepared(config, dataset, workers)
     if stage == "autoencoder":
-        return _autoencoder(config, dataset)
+        return autoencoder(config, dataset)
     if stage == "ldm":
         return (yield from _ldm(config, dataset))
     if stage == "ldae":
@@ -152,20 +144,9 @@ def _on_dataset(
     return (yield from _preview_decoder(config, dataset))
 
 
-def _check_trained_here(config: RunConfig) -> None:
-    """Refuse, before hours of preparing, an autoencoder that cannot be trained."""
-    if config.autoencoder.checkpoint:
-        raise EngineError(
-            f"This run takes the autoencoder of {config.autoencoder.checkpoint} as it "
-            "is, so there is none to train. Go on with the stage ldm, or set "
-            "autoencoder.start instead of autoencoder.checkpoint to train on from it."
-        )
-    started_from(config.autoencoder)
-
-
 def _voxel_space(config: RunConfig) -> Iterator[str]:
     """The checkpoint of a baseline without an autoencoder: nothing is trained."""
-    card = _autoencoder_card(config, read_dataset(config.data))
+    card = autoencoder_card(config, begun(config))
     path = stage_path(config, "autoencoder")
     sha = save_checkpoint(Checkpoint(card, {}), path)
     yield f"Voxel space, nothing to train. Saved {path} (sha256 {sha})"
@@ -207,51 +188,19 @@ def last_checkpoint(config: RunConfig) -> Path:
     )
 
 
-def _autoencoder_card(config: RunConfig, dataset: Dataset) -> Card:
-    return Card(
-        kind="autoencoder",
-        name=config.name,
-        grid=model_grid(config.data),
-        autoencoder=config.autoencoder.spec,
-        vocabulary=vocabulary(config.data.covariates, dataset.train),
-        intensity=config.data.intensity,
-        head_size=dataset.head_size,
-        provenance=provenance(config, dataset, MODEL),
-    )
-
-
-def _autoencoder(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig]:
-    card = _autoencoder_card(config, dataset)
-    before = started_from(config.autoencoder)
-    if before is not None:
-        known = before.card.provenance
-        told = f"({known.trained_on or 'unknown data'})"
-        notes = (f"Its autoencoder was fine-tuned from {before.card.name} {told}.",)
-        # what is made of these weights stays under their terms
-        made = replace(card.provenance, licence=known.licence, notes=notes)
-        card = replace(card, provenance=made)
-    train_set, unseen = (
-        pictures_of(config, e) for e in (dataset.train, dataset.held_out)
-    )
-    stage = AutoencoderStage(
-        config.autoencoder, card, train_set, unseen, config.data.flips, before
-    )
-    return stage, config.autoencoder.loop
-
-
 def _ldm(
     config: RunConfig, dataset: Dataset
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
-    autoencoder = _trained_autoencoder(config, dataset)
+    taken = trained_autoencoder(config, dataset)
     known = vocabulary(config.data.covariates, dataset.train)
     asked = [conditions(e) for e in dataset.train]
-    joint = fit_joint(known, asked)
-    told = replace(autoencoder.card, vocabulary=known, joint=joint)
-    autoencoder = replace(autoencoder, card=told)
-    train_set, unseen, mirrored = yield from _all_latents(config, autoencoder, dataset)
+    joint = fit_joint(known, [conditions(e) for e in one_each(dataset.train)])
+    told = replace(taken.card, vocabulary=known, joint=joint)
+    taken = replace(taken, card=told)
+    train_set, unseen, mirrored = yield from _all_latents(config, taken, dataset)
     stage = LdmStage(
         config.ldm,
-        autoencoder,
+        taken,
         (train_set, asked),
         (unseen, [conditions(e) for e in dataset.held_out]),
         mirrored,
@@ -259,43 +208,12 @@ def _ldm(
     return stage, config.ldm.loop
 
 
-def _trained_autoencoder(config: RunConfig, dataset: Dataset) -> Checkpoint:
-    """Of this run, or the one that its config takes from elsewhere."""
-    if not config.autoencoder.checkpoint:
-        return load_checkpoint(stage_path(config, "autoencoder"))
-    found = load_checkpoint(Path(config.autoencoder.checkpoint))
-    grid = model_grid(config.data)
-    if found.card.grid != grid or found.card.autoencoder is None:
-        raise EngineError(
-            f"{config.autoencoder.checkpoint} has pictures of {found.card.grid.shape} "
-            f"voxels and this run {grid.shape}, or no autoencoder. Take one that was "
-            "trained on the same grid."
-        )
-    card = replace(
-        found.card,
-        kind="autoencoder",
-        name=config.name,
-        denoiser=None,
-        preview=None,
-        vocabulary=(),
-        joint=(),
-        latent_centred=False,
-        latent_scale=1.0,
-        intensity=config.data.intensity,
-        head_size=dataset.head_size,
-        provenance=provenance(config, dataset, MODEL),
-        figures=(),
-    )
-    kept = {k: v for k, v in found.tensors.items() if k.startswith("autoencoder.")}
-    return Checkpoint(card, kept, found.sha256)
-
-
 def _ldae(
     config: RunConfig, dataset: Dataset
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
     checkpoint = load_checkpoint(stage_path(config, "ldm"))
-    autoencoder = _trained_autoencoder(config, dataset)
-    train_set, unseen, mirrored = yield from _all_latents(config, autoencoder, dataset)
+    taken = trained_autoencoder(config, dataset)
+    train_set, unseen, mirrored = yield from _all_latents(config, taken, dataset)
     stage = LdaeStage(
         config.ldae,
         checkpoint,
@@ -311,7 +229,7 @@ def _supervised(config: RunConfig, dataset: Dataset) -> tuple[Stage, LoopConfig]
         config.supervised,
         config.ldae.encoder,
         config.directions.targets,
-        _trained_autoencoder(config, dataset).card,
+        autoencoder_card(config, dataset),
         (pictures_of(config, dataset.train), [dict(e.row) for e in dataset.train]),
         (
             pictures_of(config, dataset.held_out),
@@ -327,13 +245,13 @@ def _directions(
     config: RunConfig, workers: int, before: str, after: str
 ) -> Iterator[str]:
     """Fit the probes to the stage `before`: seconds, and nothing to resume."""
-    dataset = read_dataset(config.data)
+    dataset = begun(config)
     yield from prepared(config, dataset, workers)
     checkpoint = load_checkpoint(stage_path(config, before))
     parts = []
     for entries in (dataset.train, dataset.held_out):
-        codes = list(encode(checkpoint, pictures_of(config, entries)))
-        parts.append((np.concatenate(codes), [dict(e.row) for e in entries]))
+        codes = encode(checkpoint, pictures_of(config, entries))
+        parts.append((codes, [dict(e.row) for e in entries]))
         yield f"Encoded {len(entries)} pictures"
     found = with_directions(config.directions, checkpoint, parts[0], parts[1])
     found = with_plane(found, config.directions.targets, parts[0])
@@ -349,11 +267,12 @@ def _saved_as(path: Path, found: Checkpoint) -> str:
 
 def _forecast(config: RunConfig, workers: int) -> Iterator[str]:
     """Fit the forecast to people followed over years: seconds once they are read."""
-    dataset = people_followed(config.data, config.forecast)
+    unseen = subjects_of(begun(config).held_out)
+    dataset = people_followed(config.data, config.forecast, unseen)
     yield from prepared(config, dataset, workers)
     checkpoint = load_checkpoint(stage_path(config, "directions"))
     pictures = pictures_of(config, dataset.train)
-    codes = np.concatenate(list(encode(checkpoint, pictures)))
+    codes = encode(checkpoint, pictures)
     asked = vocabulary(config.forecast.covariates, dataset.train)
     found = with_forecast(checkpoint, asked, dataset.train, codes)
     yield _saved_as(stage_path(config, "forecast"), found)
@@ -364,22 +283,22 @@ def _preview_decoder(
 ) -> Generator[str, None, tuple[Stage, LoopConfig]]:
     checkpoint = load_checkpoint(stage_path(config, "ldm"))
     # the latents are named by the autoencoder's checkpoint, which the ldm keeps
-    autoencoder = _trained_autoencoder(config, dataset)
-    train_set = yield from latents_of(config, autoencoder, dataset.train, False)
-    unseen = yield from latents_of(config, autoencoder, dataset.held_out, False)
+    taken = trained_autoencoder(config, dataset)
+    train_set = yield from latents_of(config, taken, dataset.train, False)
+    unseen = yield from latents_of(config, taken, dataset.held_out, False)
     stage = PreviewStage(config.preview_decoder, checkpoint, train_set, unseen)
     return stage, config.preview_decoder.loop
 
 
 def _all_latents(
-    config: RunConfig, autoencoder: Checkpoint, dataset: Dataset
+    config: RunConfig, taken: Checkpoint, dataset: Dataset
 ) -> Generator[str, None, tuple[Latents, Latents, Latents | None]]:
     """Of the training scans, of the held-out ones, and mirrored ones if wished."""
-    train_set = yield from latents_of(config, autoencoder, dataset.train, False)
-    unseen = yield from latents_of(config, autoencoder, dataset.held_out, False)
+    train_set = yield from latents_of(config, taken, dataset.train, False)
+    unseen = yield from latents_of(config, taken, dataset.held_out, False)
     mirrored = None
     if config.data.flips:
-        mirrored = yield from latents_of(config, autoencoder, dataset.train, True)
+        mirrored = yield from latents_of(config, taken, dataset.train, True)
     return train_set, unseen, mirrored
 
 

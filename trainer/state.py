@@ -7,7 +7,8 @@ few plain numbers of the optimizers in the header. Written atomically.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,13 @@ Parts = dict[str, dict[str, Tensor]]
 
 
 def save_state(
-    path: Path, step: int, parts: Mapping[str, Mapping[str, Tensor]], optimizers: Any
+    path: Path,
+    step: int,
+    parts: Mapping[str, Mapping[str, Tensor]],
+    optimizers: Any,
+    precision: str = "",
 ) -> None:
-    """Write step, network `parts` and optimizer state dictionaries."""
+    """Write step, network `parts`, optimizer state dictionaries and precision."""
     tensors = {
         f"{part}|{k}": v for part, held in parts.items() for k, v in held.items()
     }
@@ -34,29 +39,41 @@ def save_state(
         for index, moments in state["state"].items():
             tensors |= {f"optimizer/{name}|{index}/{k}": v for k, v in moments.items()}
     plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    header = {"step": str(step), "groups": json.dumps(groups)}
+    told = {"step": str(step), "groups": json.dumps(groups), "precision": precision}
     path.parent.mkdir(parents=True, exist_ok=True)
     # straight to the file: a copy in memory would double the need of a large model
-    put_whole(path, lambda beside: save_file(plain, beside, metadata=header))
+    put_whole(path, lambda beside: save_file(plain, beside, metadata=told))
 
 
 def load_state(path: Path) -> tuple[int, Parts, dict[str, Any]]:
     """Read what `save_state` wrote: step, parts, optimizer state dictionaries."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            header = file.metadata() or {}
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    with _read(path) as file:
+        header = file.metadata() or {}
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         step, groups = int(header["step"]), json.loads(header["groups"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise EngineError(
-            f"{path} is not the state of a training run ({error}). "
-            "Start the stage again without --resume."
-        ) from error
     parts: Parts = {}
     for key, value in tensors.items():
         part, _, name = key.partition("|")
         parts.setdefault(part, {})[name] = value
     return step, parts, {n: _optimizer(parts, n, g) for n, g in groups.items()}
+
+
+def saved_precision(path: Path) -> str:
+    """The precision in which the run of a state was going; empty if it is not told."""
+    with _read(path) as file:
+        return str((file.metadata() or {}).get("precision", ""))
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise EngineError(
+            f"{path} is not the state of a training run ({error}). "
+            "Start the stage again without --resume."
+        ) from error
 
 
 def _optimizer(parts: Parts, name: str, groups: Any) -> dict[str, Any]:

@@ -242,3 +242,49 @@ def test_a_real_dataset(shared):
         counts[told["group"]] += 1
     wanted = [row[2] for subject, row in rows.items() if subject in everyone]
     assert counts == {name: wanted.count(name) for name in counts}
+
+
+ROWS = """
+participant_id session_id age sex
+sub-01 ses-a 50 F
+sub-01 ses-b 52 F
+sub-02 ses-a 60 M
+"""
+
+
+def test_a_row_per_visit_counts_for_that_visit(tmp_path):
+    found = read(dataset(tmp_path / "d", ROWS, VISITS), AGE, SEX)
+    told = {(e.subject, e.session): dict(e.covariates) for e in found.train}
+    assert told == {
+        ("sub-01", "ses-a"): {"age": 50.0, "sex": "F"},
+        ("sub-01", "ses-b"): {"age": 52.0, "sex": "F"},
+        ("sub-02", "ses-a"): {"age": 60.0, "sex": "M"},
+    }
+
+
+def test_two_rows_of_one_subject_are_refused(tmp_path):
+    table = "participant_id age\nsub-01 50\nsub-01 52\nsub-02 60"
+    scans = [f"sub-0{n}/anat/sub-0{n}_T1w.nii.gz" for n in (1, 2)]
+    with pytest.raises(EngineError, match="two rows of sub-01, so it is not told"):
+        read(dataset(tmp_path / "d", table, scans), AGE)
+
+
+def test_sessions_are_also_read_from_a_table_without_a_name(tmp_path):
+    table = "participant_id sex\nsub-01 F\nsub-02 M"
+    root = dataset(tmp_path / "d", table, VISITS)
+    for name in ("sub-01", "sub-02"):
+        text = "session_id\tage\nses-a\t50\nses-b\t52\n"
+        (root / name / "sessions.tsv").write_text(text)
+    found = read(root, AGE)
+    assert [dict(e.covariates)["age"] for e in found.train] == [50.0, 52.0] * 2
+
+
+def test_who_is_named_is_left_out(tmp_path):
+    table = "participant_id age\nsub-01 50\nsub-02 60\nsub-03 70"
+    root = dataset(tmp_path / "d", table, [*VISITS, "sub-03/anat/sub-03_T1w.nii.gz"])
+    without = ("sub-03", "sub-01_ses-b_T1w.nii.gz")
+    found = read_dataset(
+        DataConfig(str(root), held_out=0.0, without=without, covariates=(AGE,))
+    )
+    told = [(e.subject, e.session) for e in found.train]
+    assert told == [("sub-01", "ses-a"), ("sub-02", "ses-a"), ("sub-02", "ses-b")]

@@ -166,3 +166,15 @@ def test_a_cohort_written_before_an_option_was_there_goes_on(
     settings.write_text(json.dumps(plain))
     progress = list(write_cohort(config, tmp_path, workers=1, template=pack))
     assert [p.done for p in progress] == [1]
+
+
+def test_a_dataset_of_scans_is_never_written_into(
+    pack: TemplatePack, tmp_path: Path
+) -> None:
+    mine = tmp_path / "sub-0001" / "anat" / "sub-0001_T1w.nii.gz"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"scanned")
+    with pytest.raises(EngineError, match="holds sub-0001 and 0 more"):
+        next(write_cohort(CONFIG, tmp_path, template=pack))
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [mine]
+    assert mine.read_bytes() == b"scanned"

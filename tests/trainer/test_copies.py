@@ -35,6 +35,7 @@ from trainer.evaluate.copies import (
     PLANTED,
     Marks,
     centred,
+    every_second,
     judge_of,
     log_ratios,
     marks_of,
@@ -179,6 +180,16 @@ def test_another_visit_of_a_person_is_no_other_person():
     training = Marks({"a": values[:2] + 2}, ("sub-8", "sub-9"))
     found = log_ratios(held_out, training, held_out)["a"]
     assert found[0] == pytest.approx(np.log(2 / 5))
+
+
+def test_nobody_is_in_both_halves():
+    subjects = tuple(f"sub-{n // 3}" for n in range(15))  # three visits each
+    held_out = Marks({"a": np.arange(15.0)[:, None, None]}, subjects)
+    first, second = held_out.half(0), held_out.half(1)
+    assert set(first.subjects) == {"sub-0", "sub-2", "sub-4"}
+    assert not set(first.subjects) & set(second.subjects)
+    assert len(first.subjects) + len(second.subjects) == 15
+    assert every_second(subjects, 1) == second.spaces["a"].ravel().tolist()
 
 
 def test_a_judge_flags_what_stands_out_of_new_people():

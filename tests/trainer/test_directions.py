@@ -199,7 +199,7 @@ def test_correlated_attributes_are_told_by_their_angle(base: Checkpoint) -> None
 
 def test_codes_are_the_encoders(base: Checkpoint) -> None:
     pictures = np.random.default_rng(0).random((3, 32, 32, 8)).astype(np.float16)
-    (codes,) = encode(base, pictures)
+    codes = encode(base, pictures)
     with torch.no_grad():
         one = base.semantic_encoder()(torch.from_numpy(pictures[1:2, None]).float())
     np.testing.assert_allclose(codes[1], one[0].double().numpy(), rtol=1e-4, atol=1e-5)
@@ -226,3 +226,10 @@ def test_configs_that_mean_nothing_are_refused() -> None:
         DirectionsConfig(along="sideways")
     with pytest.raises(EngineError, match="'age', which is no target"):
         DirectionsConfig((TARGETS[0],), ("age",))
+
+
+def test_without_held_out_scans_there_are_no_figures(base: Checkpoint) -> None:
+    nobody = encode(base, np.zeros((0, 32, 32, 8), np.float16)), []
+    made = with_directions(CONFIG, base, planted(600, 0), nobody)
+    assert figures(made, "AD")["n"] == 0 and "auc" not in figures(made, "AD")
+    assert "mae" not in figures(made, "age")

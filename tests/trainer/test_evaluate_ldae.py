@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ from trainer.config import (
 from trainer.data.bids import Entry, read_dataset
 from trainer.data.pictures import model_grid
 from trainer.evaluate import ldae, parts, probes, reconstruction, throughput, visits
-from trainer.evaluate.followed import followed
-from trainer.evaluate.ldae_bench import People
+from trainer.evaluate.followed import Followed, followed
+from trainer.evaluate.ldae_bench import Bench, People
 from trainer.evaluate.moved import Moved, curve, monotone
 from trainer.evaluate.reconstruction import (
     own_code_share,
@@ -176,6 +177,27 @@ def test_others_than_the_two_diagnoses_are_left_out() -> None:
 
 
 # -- data of a user --------------------------------------------------------------------
+
+
+def bench(out: Path, rows: tuple[dict[str, str], ...]) -> Bench:
+    """Of two held-out scans."""
+    side = People(rows, np.zeros((len(rows), 2, 2, 2)), np.zeros((len(rows), 1)))
+    asked: Any = SimpleNamespace(checkpoint=SimpleNamespace(sha256="ab"))
+    config = RunConfig("Own", str(out))
+    return Bench(config, asked, {}, side, side, out, 100, Followed((), False, ()))
+
+
+def test_no_more_scans_are_measured_than_there_are(tmp_path: Path) -> None:
+    assert len(bench(tmp_path, ({"age": "1"}, {"age": "2"})).unseen(100)) == 2
+
+
+def test_what_was_measured_is_kept_for_the_same_tables_alone(tmp_path: Path) -> None:
+    first, same, other = (
+        bench(tmp_path, ({"dx": "AD"}, {"dx": name})) for name in ("CN", "CN", "MCI")
+    )
+    assert first.made_of == same.made_of != other.made_of
+    held = replace(first, held_out=replace(first.held_out, source="other scans"))
+    assert held.made_of != first.made_of
 
 
 def nobody(_: Any) -> Any:

@@ -15,7 +15,7 @@ from napari_brainldm.engine.request import Conditions, EngineError, Later, Reque
 from napari_brainldm.engine.scan_file import save_volume
 from napari_brainldm.engine.volume import Volume, mni_grid
 from trainer.config import Column, DataConfig, ForecastConfig
-from trainer.data.bids import Entry, read_dataset
+from trainer.data.bids import Entry, read_dataset, subjects_of
 from trainer.stages.forecast import (
     age_of,
     check_apart,
@@ -138,8 +138,8 @@ def test_the_forecast_never_learns_from_who_is_held_out(tmp_path: Path) -> None:
     )
     data = DataConfig(dataset=str(tmp_path), held_out=0.4)
     asked = (Column("diagnosis", "Diagnosis", "diagnosis", categories=("CN", "AD")),)
-    unseen = {entry.subject for entry in read_dataset(data).held_out}
-    found = people_followed(data, ForecastConfig(covariates=asked))
+    unseen = subjects_of(read_dataset(data).held_out)
+    found = people_followed(data, ForecastConfig(covariates=asked), unseen)
     learnt = {entry.subject for entry in found.train}
     assert len(unseen) == 8 and len(learnt) > 4 and not found.held_out
     assert not learnt & unseen
@@ -157,4 +157,4 @@ def test_who_is_followed_has_visits_told_apart(tmp_path: Path) -> None:
     )
     data = DataConfig(dataset=str(tmp_path), held_out=0.0)
     with pytest.raises(EngineError, match="years old both at ses-0 and at ses-1"):
-        people_followed(data, ForecastConfig())
+        people_followed(data, ForecastConfig(), ())

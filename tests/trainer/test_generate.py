@@ -185,6 +185,13 @@ def test_pictures_of_another_plan_are_not_passed_off(wish, whole):
         run(wish, whole, plan(seed=1))
 
 
+def test_a_dataset_of_scans_is_never_written_into(wish, tmp_path):
+    (tmp_path / "participants.tsv").write_text("participant_id\nsub-000001\n")
+    with pytest.raises(EngineError, match=r"holds participants\.tsv and 0 more"):
+        run(wish, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["participants.tsv"]
+
+
 def test_a_changed_file_is_found(wish, tmp_path):
     run(wish, tmp_path)
     known = replace(MODEL, sha256=file_sha256(wish.checkpoint))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +14,12 @@ import torch
 
 from napari_brainldm.engine.request import EngineError
 from tests.trainer import toys
-from tests.trainer.toys import LOOP, Line
+from tests.trainer.toys import LOOP, Blurred, Line
+from trainer import processes
 from trainer.config import LoopConfig
 from trainer.loop import Training, items, rate, train, trained
-from trainer.state import load_state
+from trainer.loop_config import AUTO
+from trainer.state import load_state, saved_precision
 
 SHORT = replace(LOOP, steps=6, batch=2, save_every=3, log_every=2, picture_every=4)
 
@@ -67,6 +70,53 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     (_, first, _), (_, second, _) = load_state(whole), load_state(state)
     for part in first:
         assert farthest(first[part], second[part]) == 0.0, part
+
+
+def test_dropout_goes_on_as_it_would_have(tmp_path):
+    whole, state = tmp_path / "whole.state", tmp_path / "part.state"
+    run(Blurred(), SHORT, whole)
+    torch.manual_seed(99)
+    run(Blurred(), replace(SHORT, steps=3), state)
+    torch.manual_seed(7)  # another process
+    run(Blurred(), SHORT, state, resume=True)
+    first, second = (load_state(path)[1]["network/line"] for path in (whole, state))
+    assert farthest(first, second) == 0.0
+    run(Blurred(), replace(SHORT, seed=SHORT.seed + 1), state)
+    assert farthest(first, load_state(state)[1]["network/line"]) > 0
+
+
+def test_a_run_goes_on_in_the_precision_it_was_begun_in(tmp_path, monkeypatch, again):
+    """What "auto" finds now does not matter; what the config says does."""
+    asked, state = replace(SHORT, precision=AUTO), tmp_path / "a.state"
+    for steps, probed, precision, going in (
+        (3, "bfloat16", AUTO, "bf16"),
+        (6, "float32", AUTO, "bf16"),
+        (9, "bfloat16", "no", "no"),
+    ):
+        again()
+        monkeypatch.setattr(processes, "_AUTO", {})
+        monkeypatch.setattr(processes, "probe", lambda _, found=probed: found)
+        loop = replace(asked, steps=steps, precision=precision)
+        run(Line(), loop, state, resume=True)
+        assert saved_precision(state) == going
+
+
+def test_processes_meet_once_a_step(monkeypatch):
+    """All parts but the last are walked, forth and back, while gradients are held."""
+    stage = Line()
+    training = Training(stage, replace(SHORT, batch=2, accumulate=3), "cpu")
+    held, seen = [False], []
+
+    @contextmanager
+    def no_sync(_):
+        held[0] = True
+        yield
+        held[0] = False
+
+    monkeypatch.setattr(training.accelerator, "no_sync", no_sync)
+    stage.players[0].network.register_forward_hook(lambda *_: seen.append(held[0]))
+    training.advance()
+    assert seen == [True, True, False]
 
 
 KILLS = """

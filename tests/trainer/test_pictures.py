@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 from pathlib import Path
 
@@ -137,13 +136,26 @@ def test_a_changed_file_grid_convention_or_order_is_prepared_anew(entries, tmp_p
     assert len(others | {before}) == 6
 
 
-def test_a_broken_scan_stops_with_its_name_and_leaves_nothing(entries, tmp_path):
-    entries[1].path.write_bytes(b"not a scan")
-    with pytest.raises(EngineError, match=r"sub-1_T1w\.nii\.gz") as stop:
+def test_broken_scans_are_told_at_the_end_and_the_others_kept(
+    entries, tmp_path, monkeypatch
+):
+    whole = entries[1].path.read_bytes()
+    for entry in entries[:2]:
+        entry.path.write_bytes(b"not a scan")
+    with pytest.raises(EngineError, match="2 of 3 scans cannot be used") as stop:
         made(entries, tmp_path / "cache")
-    travelled = pickle.loads(pickle.dumps(stop.value))  # as between processes
-    assert str(travelled) == str(stop.value)
-    assert list((tmp_path / "cache").iterdir()) == []
+    for name in ("sub-0_T1w.nii.gz", "sub-1_T1w.nii.gz", "data.without"):
+        assert name in str(stop.value)
+    calls = []
+    real = module.on_grid
+    monkeypatch.setattr(module, "on_grid", lambda p, *a: calls.append(p) or real(p, *a))
+    entries[1].path.write_bytes(whole)
+    assert made(entries[1:], tmp_path / "cache") == [2]
+    assert calls == [entries[1].path]  # the third one was there
+    found = open_pictures(entries[1:], GRID, CONVENTION, tmp_path / "cache")
+    for entry, picture in zip(entries[1:], found, strict=True):
+        wanted = real(entry.path, GRID, CONVENTION)
+        np.testing.assert_allclose(picture, wanted, atol=5e-4)
 
 
 def test_an_empty_scan_gets_a_sentence(entries, tmp_path):
@@ -161,12 +173,13 @@ def test_no_scans_are_no_pictures(tmp_path):
     assert open_pictures([], GRID, CONVENTION, tmp_path).shape == (0, *GRID.shape)
 
 
-def test_an_interrupted_preparation_begins_again(entries, tmp_path):
+def test_an_interrupted_preparation_goes_on(entries, tmp_path):
     started = prepare(entries, GRID, CONVENTION, tmp_path / "cache", 1)
     next(started)
     started.close()
-    assert list((tmp_path / "cache").iterdir()) == []
-    assert made(entries, tmp_path / "cache") == [1, 2, 3]
+    assert made(entries, tmp_path / "cache") == [2, 3]
+    [scans] = [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+    assert list(scans.iterdir()) == []  # nothing is kept twice
 
 
 # Latents ------------------------------------------------------------------------------

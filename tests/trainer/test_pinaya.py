@@ -300,6 +300,8 @@ def test_other_weights_have_other_pictures(run):
     assert {k.split("_")[0] for k in keys} == {"lsgan", "ldm", "ldm-ddim", "ldm-viewer"}
     again = {r.key for r in recipes_of(config, other, [])}
     assert len(again & set(keys)) == 1  # the GAN's
+    asked = {r.key for r in recipes_of(config, ldm, [Conditions.of({"age": 50.0})])}
+    assert len(asked & set(keys)) == 1
 
 
 def test_the_papers_numbers_are_the_papers():

@@ -135,8 +135,7 @@ def test_the_precision_is_what_is_right_and_faster_here(
         return measured
 
     monkeypatch.setattr(processes, "probe", probe)
-    settled.cache_clear()
+    monkeypatch.setattr(processes, "_AUTO", {})
     assert settled("auto", "cpu") == settled("auto", "cpu") == found
     assert asked == ["cpu"]  # once: all loops of a process must have the same
     assert settled("bf16", "cpu") == "bf16" and settled("no", "cpu") == "no"
-    settled.cache_clear()

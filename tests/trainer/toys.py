@@ -160,6 +160,19 @@ class Line:
         return {"bias": float(weights["bias"])}
 
 
+class Blurred(Line):
+    """As Line, with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        line = self.players[0]
+        blurred = nn.Sequential(nn.Dropout(0.5), line.network)
+        self.players = (replace(line, network=blurred),)
+
+    def held_out(self, weights):
+        return {}
+
+
 STAGES = {"autoencoder": small_stage, "ldm": shallow_stage, "gan": gan_stage}
 SHORT = replace(LOOP, steps=14, batch=1, save_every=7, log_every=7)
 LOOPS = {"autoencoder": LOOP, "ldm": LOOP, "gan": SHORT}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_brainldm.engine.request import EngineError, Value
 from napari_brainldm.engine.table import read_rows
+from napari_brainldm.engine.visit_ages import sessions_table
 
 if TYPE_CHECKING:
     from trainer.config import Column, DataConfig
@@ -50,8 +51,10 @@ class Dataset:
     head_size: float
 
 
-def read_dataset(config: DataConfig) -> Dataset:
+def read_dataset(config: DataConfig, held: Collection[str] | None = None) -> Dataset:
     """Index the dataset, map its table to the vocabulary and split it by subject.
+
+    `held` names the subjects to hold out; None draws them, anew for other subjects.
 
     Raises
     ------
@@ -62,11 +65,13 @@ def read_dataset(config: DataConfig) -> Dataset:
     rows = _participants(root)
     scans = _maps(root, config.maps) if config.maps else _scans(root)
     _check_scans(root, config.maps, scans)
+    scans = [s for s in scans if not {s.subject, s.path.name} & set(config.without)]
     found = [(s, row) for s in scans if (row := _row(root, rows, s)) is not None]
     _check_columns(root, config.covariates, found)
     complete = [(s, row) for s, row in found if not _is_missing(config.covariates, row)]
-    held = _held_out({s.subject for s, _ in complete}, config)
-    _check_count(root, len({s.subject for s, _ in complete} - held))
+    subjects = {s.subject for s, _ in complete}
+    held = _held_out(subjects, config) if held is None else subjects & set(held)
+    _check_count(root, len(subjects - held))
     head = _head_size(config, [row for s, row in complete if s.subject not in held])
     entries = [_entry(config, s, row, head) for s, row in complete]
     return Dataset(
@@ -76,15 +81,9 @@ def read_dataset(config: DataConfig) -> Dataset:
     )
 
 
-def of_split(
-    config: DataConfig, entries: Sequence[Entry], held_out: bool
-) -> tuple[Entry, ...]:
-    """Those of `entries` whom the split of `config` holds out, or all the others.
-
-    Other covariates leave out other people, which would split them anew.
-    """
-    unseen = {entry.subject for entry in read_dataset(config).held_out}
-    return tuple(e for e in entries if (e.subject in unseen) == held_out)
+def subjects_of(entries: Iterable[Entry]) -> frozenset[str]:
+    """Whose scans `entries` are."""
+    return frozenset(entry.subject for entry in entries)
 
 
 def is_simulated(root: Path) -> bool:
@@ -142,35 +141,53 @@ def _check_scans(root: Path, maps: str, scans: list[_Scan]) -> None:
     )
 
 
-def _table(path: Path, key: str) -> dict[str, dict[str, str]]:
+Key = tuple[str, str]
+"""Of a row: participant_id and session_id, "" for every visit."""
+
+
+def _rows(path: Path, key: str) -> list[dict[str, str]]:
     rows = read_rows(path)
     if rows and key not in rows[0]:
         raise EngineError(
             f"{path} has no column {key!r}, found {', '.join(rows[0])}. "
             "Add that column."
         )
-    return {row[key]: row for row in rows}
+    return rows
 
 
-def _participants(root: Path) -> dict[str, dict[str, str]]:
+def _participants(root: Path) -> dict[Key, dict[str, str]]:
     path = root / "participants.tsv"
     if not path.is_file():
         raise EngineError(
             f"{root} has no participants.tsv, so nothing says the covariates. "
             "Give the folder of a BIDS dataset with that table."
         )
-    return _table(path, "participant_id")
+    found: dict[Key, dict[str, str]] = {}
+    for row in _rows(path, "participant_id"):
+        key = row["participant_id"], row.get("session_id", "")
+        if key in found:
+            raise EngineError(
+                f"{path} has two rows of {' '.join(key).strip()}, so it is not told "
+                "which of them holds. Keep one, or tell visits apart by a column "
+                "session_id."
+            )
+        found[key] = row
+    return found
 
 
 def _row(
-    root: Path, rows: Mapping[str, Mapping[str, str]], scan: _Scan
+    root: Path, rows: Mapping[Key, Mapping[str, str]], scan: _Scan
 ) -> Mapping[str, str] | None:
     """The subject's row, with the visit's own values over it; None if not listed."""
-    row = rows.get(scan.subject)
-    sessions = root / scan.subject / f"{scan.subject}_sessions.tsv"
-    if row is None or not scan.session or not sessions.is_file():
-        return row
-    return {**row, **_table(sessions, "session_id").get(scan.session, {})}
+    keys = dict.fromkeys(((scan.subject, ""), (scan.subject, scan.session)))
+    told = [rows[key] for key in keys if key in rows]
+    if not told:
+        return None
+    sessions = sessions_table(root / scan.subject)
+    if scan.session and sessions.is_file():
+        every = _rows(sessions, "session_id")
+        told += [row for row in every if row["session_id"] == scan.session]
+    return {name: text for row in told for name, text in row.items()}
 
 
 def _check_columns(

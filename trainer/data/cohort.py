@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_brainldm.engine.files import check_empty
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
 from trainer.data.cohort_files import (
@@ -199,7 +200,7 @@ def write_subject(
 
 
 def _check(config: CohortConfig, root: Path) -> None:
-    """Refuse a folder that holds another cohort."""
+    """Refuse a folder that holds another cohort, or anything else."""
     if config.subjects < 1 or not config.times:
         raise EngineError(
             f"The cohort asks for {config.subjects} subjects with {len(config.times)} "
@@ -212,8 +213,11 @@ def _check(config: CohortConfig, root: Path) -> None:
             "first is at 0 and each later than the one before. Correct the config."
         )
     path = root / "cohort.json"
+    if not path.exists():
+        check_empty(root, "a simulated cohort")
+        return
     known = _plain(CohortConfig())  # what a cohort of an older version did not say
-    if path.exists() and known | json.loads(path.read_text()) != _plain(config):
+    if known | json.loads(path.read_text()) != _plain(config):
         raise EngineError(
             f"{root} already holds a cohort made with other settings (cohort.json). "
             "Choose an empty folder, or the same settings to complete it."
@@ -353,6 +357,7 @@ def _record(root: Path, index: int) -> Path:
 
 def _write_head(config: CohortConfig, root: Path) -> None:
     """Description, settings and legends; present from the first moment on."""
+    write_json(root / "cohort.json", _plain(config))  # first: it owns the folder
     made_by = [{"Name": "napari-brainldm simulated cohort", "Version": "1"}]
     for folder, name, kind in (
         (root, "Simulated brain MRI cohort", "raw"),
@@ -370,7 +375,6 @@ def _write_head(config: CohortConfig, root: Path) -> None:
     told = {} if config.connectivity is None else PATIENT_DESCRIPTIONS
     write_json(root / "participants.json", {**_DESCRIPTIONS, **told})
     write_text(root / "README", _README + (README if told else ""))
-    write_json(root / "cohort.json", _plain(config))
 
 
 def _write_tables(config: CohortConfig, root: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_brainldm.engine.files import put_whole
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resources import segmenter_at_hand
 from napari_brainldm.engine.volume import Array, Grid, Volume, mni_grid
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
     from trainer.data.bids import Entry
 
 T = TypeVar("T")
+Given = TypeVar("Given")
 Pictures = NDArray[np.float16]
 """(N, i, j, k) in [0, 1], memory-mapped."""
 
 FEW = 4
 """Scans that are conformed sooner than a second process has started."""
+
+SHOWN = 5
+"""Scans that cannot be used, told by name."""
 
 
 class OneByOne(Sequence["Array"]):
@@ -142,44 +147,82 @@ def prepare(
 ) -> Iterator[int]:
     """Put every scan on `grid` into one file in `folder`; yields how many are done.
 
-    Finished files are kept and found again by a digest of what they are made of. A scan
-    that cannot be conformed stops the run with its name and reason.
+    Finished files are kept and found again by a digest of what they are made of. Until
+    then every scan is kept by itself, so that a run that was stopped goes on.
+
+    Raises
+    ------
+    EngineError
+        If some scans cannot be conformed: their names and reasons, when all others are
+        done.
     """
     path = pictures_path(entries, grid, intensity, folder)
     if path.is_file():
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    alone = [pictures_path([e], grid, intensity, folder / "scans") for e in entries]
+    (folder / "scans").mkdir(parents=True, exist_ok=True)
+    left = [
+        (entry.path, one)
+        for entry, one in zip(entries, alone, strict=True)
+        if not one.is_file()
+    ]
+    work = partial(_kept, grid=grid, intensity=intensity)
+    faults, there = [], len(entries) - len(left)
+    for done, fault in enumerate(mapped(work, left, workers), start=1):
+        faults += [fault] if fault else []
+        yield there + done
+    if faults:
+        raise EngineError(_refused(faults, len(entries)))
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     shape = (len(entries), *grid.shape)
     store = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
-    work = partial(_one, grid=grid, intensity=intensity)
     try:
-        for index, data in enumerate(mapped(work, [e.path for e in entries], workers)):
-            store[index] = data
-            yield index + 1
+        for index, one in enumerate(alone):
+            store[index] = np.load(one)
         store.flush()
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    for one in alone:
+        one.unlink(missing_ok=True)
+
+
+def _refused(faults: Sequence[str], count: int) -> str:
+    shown = " ".join(faults[:SHOWN])
+    more = f" And {len(faults) - SHOWN} more." if len(faults) > SHOWN else ""
+    return (
+        f"{len(faults)} of {count} scans cannot be used. {shown}{more} Mend them, or "
+        "name these files or subjects in data.without of the config; the others are "
+        "kept."
+    )
 
 
 def mapped(
-    work: Callable[[Path], T], paths: Sequence[Path], workers: int
+    work: Callable[[Given], T], given: Sequence[Given], workers: int
 ) -> Iterator[T]:
-    """`work` of every path in order: here, or in processes of their own."""
-    if workers <= 1 or len(paths) <= FEW:
-        yield from map(work, paths)
+    """`work` of everything `given` in order: here, or in processes of their own."""
+    if workers <= 1 or len(given) <= FEW:
+        yield from map(work, given)
         return
     # spawn: forking a process that has used torch's threads can lock up
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, paths)
+        yield from pool.map(work, given)
 
 
-def _one(path: Path, grid: Grid, intensity: Intensity) -> NDArray[np.float16]:
+def _kept(paths: tuple[Path, Path], grid: Grid, intensity: Intensity) -> str:
+    """Put the scan of the first path on the grid, at the second; or say why not."""
+    scan, target = paths
     try:
-        return on_grid(path, grid, intensity).astype(np.float16)
+        data = on_grid(scan, grid, intensity).astype(np.float16)
     except EngineError as error:
-        raise EngineError(f"{path}: {error}") from error
+        return f"{scan}: {error}"
+    put_whole(target, partial(_save, data))
+    return ""
+
+
+def _save(data: NDArray[np.float16], path: Path) -> None:
+    with path.open("wb") as file:  # else numpy gives the name an ending of its own
+        np.save(file, data)
 
 
 def open_pictures(

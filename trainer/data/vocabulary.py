@@ -73,3 +73,11 @@ def known_conditions(entry: Entry, card: Card) -> Conditions:
     """As `conditions`, of the covariates alone that a model of `card` knows."""
     known = {covariate.name for covariate in card.vocabulary}
     return Conditions.of({k: v for k, v in entry.covariates if k in known})
+
+
+def one_each(entries: Sequence[Entry]) -> list[Entry]:
+    """The first scan of each subject: somebody seen often is one person."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.subject, entry)
+    return list(first.values())

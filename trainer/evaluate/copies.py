@@ -52,9 +52,16 @@ class Marks:
     subjects: tuple[str, ...]
 
     def half(self, start: int) -> Marks:
-        """Every second picture from `start`."""
-        parts = {name: values[start::2] for name, values in self.spaces.items()}
-        return Marks(parts, self.subjects[start::2])
+        """The pictures of every second person from `start`."""
+        chosen = every_second(self.subjects, start)
+        parts = {name: values[chosen] for name, values in self.spaces.items()}
+        return Marks(parts, tuple(self.subjects[n] for n in chosen))
+
+
+def every_second(subjects: Sequence[str], start: int) -> list[int]:
+    """Places of the pictures of every second person: nobody is in both halves."""
+    chosen = set(sorted(set(subjects))[start::2])
+    return [n for n, name in enumerate(subjects) if name in chosen]
 
 
 def marks_of(

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_brainldm.engine.request import EngineError
-from trainer.data.bids import Entry, of_split, read_dataset
+from trainer.data.bids import Entry, read_dataset, subjects_of
 from trainer.data.pictures import on_grid
 from trainer.evaluate.visits import Visit
+from trainer.prepared import dataset_of
 from trainer.stages.forecast import age_of, check_apart, person_then
 
 if TYPE_CHECKING:
@@ -94,8 +95,10 @@ def _entries(
 ) -> tuple[Sequence[Entry], bool, list[str]]:
     """Scans of people no stage saw, whether the forecast can ask them, and notes."""
     data, notes = config.data, []
-    if folder is not None:
-        data = replace(data, dataset=str(folder), held_out=0.0)
+    if folder is None:
+        held = subjects_of(dataset_of(config).held_out)
+    else:
+        data, held = replace(data, dataset=str(folder)), frozenset()
     bare = replace(data, covariates=())
     asked = bool(card.forecast)
     columns = config.forecast.covariates
@@ -107,13 +110,11 @@ def _entries(
         )
     if asked:
         try:
-            dataset = read_dataset(replace(data, covariates=columns))
+            dataset = read_dataset(replace(data, covariates=columns), held)
         except EngineError as error:
             asked = False
             notes.append(f"No forecast among the visits. {error}")
     if not asked:
-        dataset = read_dataset(bare)
-    entries = (*dataset.train, *dataset.held_out)
-    if folder is None:
-        entries = of_split(config.data, entries, held_out=True)
+        dataset = read_dataset(bare, held)
+    entries = dataset.held_out if folder is None else dataset.train
     return entries, asked, notes

@@ -14,7 +14,7 @@ from napari_brainldm.engine.fnc import Fnc
 from napari_brainldm.engine.fnc_file import write_fnc
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError
-from trainer.data.bids import Dataset, Entry, is_simulated, read_dataset
+from trainer.data.bids import Dataset, Entry, is_simulated
 from trainer.data.cohort_files import write_json
 from trainer.evaluate import gm_measured as measured
 from trainer.evaluate import gm_told as told
@@ -25,7 +25,7 @@ from trainer.evaluate.group_difference import (
     two_groups,
 )
 from trainer.gm_runs import fnc_of, with_fnc
-from trainer.prepared import pictures_of, prepared
+from trainer.prepared import dataset_of, pictures_of, prepared
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.fnc import Vector
@@ -55,7 +55,7 @@ def held_out(
             f"{checkpoint.card.name} knows no functional connectivity. Give a "
             "checkpoint of the stage gmldm with --checkpoint."
         )
-    dataset = read_dataset(config.data)
+    dataset = dataset_of(config)
     yield from prepared(config, dataset, 2)
     unseen, vectors = _unseen(config, dataset, n)
     renderer = Renderer(checkpoint)
@@ -172,7 +172,7 @@ def write_samples(config: RunConfig, path: Path) -> str:
             f"{config.data.dataset} is not a simulated cohort, so its connectivity is "
             "not bundled. Release a model of simulated people."
         )
-    dataset = read_dataset(config.data)
+    dataset = dataset_of(config)
     entries = dataset.held_out
     places, vectors, _ = with_fnc(entries, fnc_of(config))
     rows = {entries[n].subject: v for n, v in zip(places, vectors, strict=True)}

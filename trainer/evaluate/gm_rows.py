@@ -25,7 +25,7 @@ from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError
 from trainer.data.bids import Dataset, read_dataset
 from trainer.data.pictures import Pictures
-from trainer.gm_runs import fnc_of, gm_card, told_before, voxel_space, with_fnc
+from trainer.gm_runs import fnc_of, gm_card, voxel_space, with_fnc
 from trainer.log import RunLog
 from trainer.loop import train, trained
 from trainer.prepared import pictures_of, prepared
@@ -195,11 +195,10 @@ class FoldTrainer:
         path = self._path(name)
         if not path.is_file():
             before = before_of(self.config) if pretrained else None
-            notes = (told_before(before),) if before is not None else ()
             pictures, held = self.people.pictures, self.fold.held
             stage = GmAutoencoderStage(
                 self.config.gm_autoencoder,
-                gm_card(self.config, self._dataset, notes),
+                gm_card(self.config, self._dataset, before),
                 pictures[~held],
                 pictures[held],
                 self.config.data.flips,

@@ -11,21 +11,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_brainldm.engine.checkpoint import Checkpoint, load_checkpoint
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resources import bundled_segmenter
 from napari_brainldm.engine.segment import Segmenter
-from trainer.data.bids import read_dataset
 from trainer.evaluate import moved as moving
 from trainer.evaluate import parts, plots, probes, reconstruction, visits
 from trainer.evaluate.followed import followed
 from trainer.evaluate.ldae_bench import RACED, STEPS, Bench, Floats, People
 from trainer.evaluate.table import Row, Table, tables_of, write_tables
 from trainer.evaluate.throughput import throughput
-from trainer.prepared import pictures_of, prepared
+from trainer.prepared import dataset_of, pictures_of, prepared, source_of
 from trainer.stages.directions import encode, values_of
 from trainer.stages.features import feature_network
 
@@ -132,7 +129,7 @@ def card_figures(found: Sequence[Table]) -> dict[str, float]:
 def _people(
     config: RunConfig, checkpoint: Checkpoint
 ) -> Generator[str, None, tuple[People, People]]:
-    dataset = read_dataset(config.data)
+    dataset = dataset_of(config)
     if len(dataset.held_out) < 2:
         raise EngineError(
             f"{config.data.dataset} has {len(dataset.held_out)} held-out scans; at "
@@ -142,8 +139,9 @@ def _people(
     sides = []
     for entries in (dataset.train, dataset.held_out):
         pictures = pictures_of(config, entries)
-        codes = np.concatenate(list(encode(checkpoint, pictures)))
-        sides.append(People(tuple(dict(e.row) for e in entries), pictures, codes))
+        codes = encode(checkpoint, pictures)
+        rows = tuple(dict(e.row) for e in entries)
+        sides.append(People(rows, pictures, codes, source_of(config, entries)))
         yield f"Encoded {len(entries)} scans"
     return sides[0], sides[1]
 
@@ -153,8 +151,7 @@ def _probes(bench: Bench) -> Iterator[Found]:
     codes = {"LDAE": bench.held_out.codes}
     for name, checkpoint in bench.others.items():
         if checkpoint.card.encoder is not None:
-            parts = list(encode(checkpoint, bench.held_out.pictures))
-            codes[name] = np.concatenate(parts)
+            codes[name] = encode(checkpoint, bench.held_out.pictures)
     for target in bench.config.directions.targets:
         yield _probe(bench, target, codes)
     if not bench.config.directions.targets:
@@ -326,7 +323,8 @@ def _visits(bench: Bench) -> Iterator[Found]:
 
 def _throughput(bench: Bench) -> Iterator[Found]:
     """Table 5: the same work in the latent space and in voxel space."""
-    pictures = bench.unseen(len(bench.held_out.rows))[-3:]
+    count = len(bench.held_out.rows)
+    pictures = [bench.held_out.picture(n) for n in range(max(count - 3, 0), count)]
     row = throughput(bench.renderer, pictures, RACED)
     note = (
         "Side by side in one process, same grid, precision and T; the voxel-space "

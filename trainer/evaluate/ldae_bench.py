@@ -23,6 +23,7 @@ from trainer.evaluate.followed import Followed
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Array
+    from trainer.data.bids import Entry
 
 Floats = NDArray[np.float64]
 STEPS = 20
@@ -36,15 +37,25 @@ SIMULATED = "Simulated people: a simulated disease is easier to see than a real 
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Scans of one side of the split: rows of the tables, pictures, codes (N, E)."""
+    """Scans of one side of the split: rows of the tables, pictures, codes (N, E).
+
+    `source` names the files that the pictures are made of.
+    """
 
     rows: tuple[Mapping[str, str], ...]
     pictures: Pictures
     codes: Floats
+    source: str = ""
 
     def picture(self, number: int) -> Array:
         """One picture (i, j, k) in float32."""
         return np.asarray(self.pictures[number], np.float32)
+
+
+def _visit(entry: Entry) -> list[object]:
+    """What a visit is made of: its scan as it lies there, and what tables tell."""
+    stat = entry.path.stat()
+    return [str(entry.path), stat.st_size, stat.st_mtime_ns, entry.row]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +96,10 @@ class Bench:
             "checkpoint": self.renderer.checkpoint.sha256,
             "beside": {name: one.sha256 for name, one in self.others.items()},
             "data": repr(self.config.data),
-            "scans": [len(self.train.rows), len(self.held_out.rows), self.n],
+            "scans": [[one.source, one.rows] for one in (self.train, self.held_out)],
+            "n": self.n,
             "targets": repr(self.config.directions.targets),
-            "visits": [[str(one.path) for one in p] for p in self.followed.people],
+            "visits": [[_visit(one) for one in p] for p in self.followed.people],
             "asked": self.followed.asked,
             "T": [STEPS, RACED, *reconstruction.STEPS],
         }
@@ -104,6 +116,5 @@ class Bench:
 
     def unseen(self, count: int) -> list[Array]:
         """The first held-out pictures (i, j, k)."""
-        return [self.held_out.picture(n) for n in range(count)][
-            : len(self.held_out.rows)
-        ]
+        there = min(count, len(self.held_out.rows))
+        return [self.held_out.picture(n) for n in range(there)]

@@ -16,7 +16,6 @@ from napari_brainldm.engine.request import EngineError, Request, Seed
 from napari_brainldm.engine.resources import bundled_segmenter
 from napari_brainldm.engine.segment import Segmenter
 from napari_brainldm.engine.volume import Array, Grid
-from trainer.data.bids import read_dataset
 from trainer.data.pictures import Single
 from trainer.data.vocabulary import known_conditions
 from trainer.evaluate.copies import (
@@ -28,6 +27,7 @@ from trainer.evaluate.copies import (
     Marks,
     Space,
     both_distances,
+    every_second,
     judge_of,
     log_ratios,
     marks_of,
@@ -37,7 +37,7 @@ from trainer.evaluate.memorisation import nearest_ratio
 from trainer.evaluate.metrics.features import of_segmenter
 from trainer.evaluate.readers import cubes
 from trainer.evaluate.table import Row, Table, write_tables
-from trainer.prepared import pictures_of, prepared
+from trainer.prepared import dataset_of, pictures_of, prepared
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
@@ -93,7 +93,7 @@ def memorisation(
     """
     checkpoint = load_checkpoint(path)
     _check_kind(checkpoint.card)
-    dataset = read_dataset(config.data)
+    dataset = dataset_of(config)
     _check(len({entry.subject for entry in dataset.held_out}), n)
     yield from prepared(config, dataset, 2)
     renderer = Renderer(checkpoint)
@@ -175,15 +175,15 @@ def _power(
     sides: Sides, references: tuple[Marks, Marks], judge: Judge
 ) -> Generator[str, None, list[dict[str, float | str]]]:
     """Shares of changed training scans and of changed new people that are flagged."""
-    size = len(sides.held_out.subjects)
-    tried = range(1, size, 2)[:TRIED]  # the other half made the judge
+    # the other half made the judge
+    tried = every_second(sides.held_out.subjects, 1)[:TRIED]
     copied = np.random.default_rng(1).permutation(len(sides.training.subjects))[:TRIED]
     rows: list[dict[str, float | str]] = []
     for way in PLANTED:
         row: dict[str, float | str] = {"change": way}
         for key, scans, chosen in (
             ("copies found", sides.training, list(copied)),
-            ("false alarms", sides.held_out, list(tried)),
+            ("false alarms", sides.held_out, tried),
         ):
             marks = _changed(sides, scans, chosen, way)
             row[key] = float(judge.flags(log_ratios(marks, *references)).mean())

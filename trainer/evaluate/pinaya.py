@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from napari_brainldm.engine.device import best_device
 from napari_brainldm.engine.files import write_whole
 from napari_brainldm.engine.request import Conditions, EngineError, Sampler
 from trainer.baseline_runs import GANS, READERS
-from trainer.data.bids import is_simulated, read_dataset
+from trainer.data.bids import is_simulated
 from trainer.data.pictures import Single
 from trainer.data.vocabulary import conditions
 from trainer.evaluate import plots
@@ -29,7 +30,7 @@ from trainer.evaluate.conditioned import Conditioned, conditioning, extrapolatio
 from trainer.evaluate.makers import Kept, Recipe, make, peak_memory
 from trainer.evaluate.metrics.features import Features, feature_sets
 from trainer.evaluate.table import Row, Table, write_tables
-from trainer.prepared import pictures_of, prepared, stage_path
+from trainer.prepared import dataset_of, pictures_of, prepared, stage_path
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Array
@@ -106,13 +107,16 @@ def recipes_of(
         (FAST, f"LDM + DDIM, {DDIM.steps} steps", DDIM),
         (VIEWER, f"LDM + {viewer.name}, {viewer.steps} steps (viewer)", viewer),
     ):
-        found.append(Recipe(_key(key, path), title, path, sampler, tuple(wanted)))
+        asked = tuple(wanted)
+        named = _key(key, path, repr((sampler, asked)))
+        found.append(Recipe(named, title, path, sampler, asked))
     return found
 
 
-def _key(name: str, path: Path) -> str:
-    """Other weights, other pictures."""
-    return f"{name}_{file_sha256(path)[:12]}"
+def _key(name: str, path: Path, asked: str = "") -> str:
+    """Other weights, or others asked for: other pictures."""
+    sha = hashlib.sha256(f"{file_sha256(path)} {asked}".encode())
+    return f"{name}_{sha.hexdigest()[:12]}"
 
 
 def pinaya(
@@ -127,7 +131,7 @@ def pinaya(
     EngineError
         If there are too few held-out scans or pictures to compare.
     """
-    dataset = read_dataset(config.data)
+    dataset = dataset_of(config)
     _check(len(dataset.held_out), ask)
     yield from prepared(config, dataset, 2)
     real = Single(pictures_of(config, dataset.held_out))

@@ -16,11 +16,11 @@ from napari_brainldm.engine.checkpoint import (
     save_checkpoint,
 )
 from napari_brainldm.engine.copy_test import CopyTest
+from napari_brainldm.engine.files import write_whole, writing_into
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError, Sampler
 from napari_brainldm.engine.resources import bundled_segmenter
 from napari_brainldm.engine.segment import Segmenter
-from trainer.data.bids import Entry, read_dataset
 from trainer.data.pictures import on_grid
 from trainer.data.vocabulary import conditions
 from trainer.evaluate.brain_ldm import (
@@ -33,11 +33,13 @@ from trainer.evaluate.brain_ldm import (
 from trainer.evaluate.gm_release import held_out, write_samples
 from trainer.evaluate.ldae import card_figures, tables
 from trainer.evaluate.memory import memorisation
+from trainer.prepared import dataset_of
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
     from napari_brainldm.engine.volume import Array
     from trainer.config import RunConfig
+    from trainer.data.bids import Entry
 
 Figures = dict[str, float]
 
@@ -136,8 +138,11 @@ def _ldae(config: RunConfig, wish: Wish) -> Generator[str, None, Figures]:
 
 def _brain_ldm(config: RunConfig, wish: Wish) -> Generator[str, None, Figures]:
     path, n = wish.path, wish.n
+    target = Path(config.out) / "evaluate-brain-ldm.json"
+    with writing_into(target.parent):
+        pass  # it is made before hours of measuring
     renderer = Renderer(load_checkpoint(path))
-    dataset = read_dataset(config.data)
+    dataset = dataset_of(config)
     _check_enough(len(dataset.held_out), n)
     unseen = [load_unseen(e, renderer.card) for e in dataset.held_out]
     _check_volumes(unseen)
@@ -156,8 +161,8 @@ def _brain_ldm(config: RunConfig, wish: Wish) -> Generator[str, None, Figures]:
         "checkpoint": renderer.checkpoint.sha256,
         "figures": figures | held,
     }
-    target = Path(config.out) / "evaluate-brain-ldm.json"
-    target.write_text(json.dumps(result, indent=1))
+    with writing_into(target.parent):
+        write_whole(target, json.dumps(result, indent=1).encode())
     yield f"Wrote {target}"
     return figures | held
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from napari_brainldm.engine.files import write_whole, writing_into
+from napari_brainldm.engine.files import check_empty, write_whole, writing_into
 from napari_brainldm.engine.request import UNREADABLE, EngineError, Request
 
 FORMS = ("nifti", "zarr")
@@ -114,10 +114,12 @@ def resumed(job: Job) -> Job:
     Raises
     ------
     EngineError
-        If the folder holds pictures of another plan, checkpoint, form or segmenter.
+        If the folder holds pictures of another plan, checkpoint, form or segmenter,
+        or anything else.
     """
     path = Path(job.out) / RUN_FILE
     if not path.is_file():
+        check_empty(Path(job.out), "generated pictures")
         return job
     try:
         before = json.loads(path.read_text(encoding="utf-8"))

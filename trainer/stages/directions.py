@@ -9,7 +9,7 @@ https://arxiv.org/abs/2504.08635, moves by the probe's weights in units of its o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +67,15 @@ class Probe:
     figures: tuple[tuple[str, float], ...]
 
 
-def encode(checkpoint: Checkpoint, pictures: Pictures) -> Iterator[Codes]:
-    """Semantic codes of `pictures` (N, i, j, k), in batches (B, E)."""
+@torch.no_grad()
+def encode(checkpoint: Checkpoint, pictures: Pictures) -> Codes:
+    """Semantic codes (N, E) of `pictures` (N, i, j, k)."""
     network = checkpoint.semantic_encoder()
+    found: Codes = np.zeros((len(pictures), network.spec.code_size))
     for start in range(0, len(pictures), BATCH):
         part = torch.from_numpy(pictures[start : start + BATCH].astype(np.float32))
-        with torch.no_grad():
-            found: Codes = network(part[:, None]).double().numpy()
-        yield found
+        found[start : start + BATCH] = network(part[:, None]).double().numpy()
+    return found
 
 
 def with_directions(

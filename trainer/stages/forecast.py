@@ -7,7 +7,7 @@ a forecast of later scans from one as future work.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from napari_brainldm.engine.checkpoint import Checkpoint
 from napari_brainldm.engine.request import Conditions, EngineError
 from napari_brainldm.engine.visit_ages import told_age
 from napari_brainldm.engine.visits import SAME
-from trainer.data.bids import Dataset, Entry, of_split, read_dataset
+from trainer.data.bids import Dataset, Entry, read_dataset
 from trainer.linear import PENALTIES
 
 if TYPE_CHECKING:
@@ -136,8 +136,10 @@ def check_apart(visits: Sequence[Entry]) -> None:
             )
 
 
-def people_followed(data: DataConfig, forecast: ForecastConfig) -> Dataset:
-    """All whom the forecast learns from: of its own dataset, or not held out.
+def people_followed(
+    data: DataConfig, forecast: ForecastConfig, held: Collection[str]
+) -> Dataset:
+    """All whom the forecast learns from: of its own dataset, or who is not `held` out.
 
     Raises
     ------
@@ -146,17 +148,14 @@ def people_followed(data: DataConfig, forecast: ForecastConfig) -> Dataset:
     """
     asked = replace(data, covariates=forecast.covariates)
     if forecast.dataset:
-        asked = replace(asked, dataset=forecast.dataset, held_out=0.0)
-    dataset = read_dataset(asked)
-    entries = (*dataset.train, *dataset.held_out)
-    if not forecast.dataset:
-        entries = of_split(data, entries, held_out=False)
+        asked, held = replace(asked, dataset=forecast.dataset), ()
+    dataset = read_dataset(asked, held)
     people: dict[str, list[Entry]] = {}
-    for entry in entries:
+    for entry in dataset.train:
         people.setdefault(entry.subject, []).append(entry)
     for visits in people.values():
         check_apart(visits)
-    return replace(dataset, train=entries, held_out=())
+    return replace(dataset, held_out=())
 
 
 def _ridge(x: Floats, y: Floats) -> Floats:

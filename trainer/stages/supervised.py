@@ -115,7 +115,8 @@ class SupervisedStage:
         told = [
             [value_of(t, row.get(t.column, "")) for t in self.targets] for row in rows
         ]
-        return np.array(told, dtype=np.float64)  # None becomes nan
+        values = np.array(told, dtype=np.float64)  # None becomes nan
+        return values.reshape(len(rows), len(self.targets))  # of nobody too
 
     def _scaled(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy((values - self.mean) / self.std).float()
