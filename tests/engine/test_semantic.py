@@ -89,7 +89,7 @@ def test_a_code_is_what_the_probes_were_fitted_to(
     own = scan(renderer, 0)
     code = finish(renderer.encode(Scan(own), 0, renderer.compute)).semantic
     picture = renderer.conformed(own).volume.data[None]
-    (fitted,) = directions.encode(checkpoint, picture)
+    fitted = directions.encode(checkpoint, picture)
     np.testing.assert_allclose(code, fitted, rtol=1e-5, atol=1e-6)
 
 
