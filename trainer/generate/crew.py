@@ -155,7 +155,7 @@ def _local(count: int, device: str) -> Iterator[Any]:
         for index in range(count)
     }
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}),
+        dask.config.set(QUIET | {"distributed.scheduler.allowed-failures": DEATHS}),
         distributed.SpecCluster(
             workers=spec,
             scheduler={"cls": distributed.Scheduler, "options": {**heard, "port": 0}},
@@ -164,6 +164,18 @@ def _local(count: int, device: str) -> Iterator[Any]:
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.cycle": "10s",
+}
+"""Dask profiles its workers a hundred times a second and times its own loops fifty
+times: that is taken from the cores that compute, and nobody looks at the figures."""
 
 
 def threads_of(device: str) -> int:
