@@ -79,7 +79,7 @@ class Desk(QObject):
         super().__init__()
         self._viewer = viewer
         self._job = Job()
-        self._loading = self._labelling = False
+        self._labelling = False
         self.renderer: Renderer | None = None
         self.picture: Picture | None = None
         self.findings: Findings | None = None
@@ -90,7 +90,7 @@ class Desk(QObject):
         viewer.layers.events.removed.connect(self._on_layer_removed)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay_changed)
         self._job.progressed.connect(self.progressed)
-        self._job.changed.connect(self._on_job_changed)
+        self._job.changed.connect(self.changed)
         self._job.failed.connect(self.failed)
 
     @property
@@ -101,11 +101,10 @@ class Desk(QObject):
     @property
     def loading(self) -> bool:
         """Whether another checkpoint is on its way."""
-        return self._loading
+        return self._job.holds("load")
 
     def open(self, path: Path) -> None:
         """Load the checkpoint at `path`; `opened` or `failed` tells the end."""
-        self._loading = True
         self._job.ask(Task("load", partial(_load, path), self._on_renderer_loaded))
 
     def ask(self, request: Request, preview: bool = False) -> None:
@@ -113,7 +112,7 @@ class Desk(QObject):
 
         Not while a checkpoint is loading: the request belongs to the one before.
         """
-        if self.renderer is None or self._loading:
+        if self.renderer is None or self.loading:
             return
         if preview:
             self._job.ask(self._preview(self.renderer, request))
@@ -170,7 +169,7 @@ class Desk(QObject):
 
     def run(self, task: Task) -> None:
         """Do other long work in the one worker; not in place of a load."""
-        if self._loading and not task.kept:
+        if self.loading and not task.kept:
             self.failed.emit(
                 "A model is being loaded. Wait for its end, or cancel it, and try "
                 "again."
@@ -208,13 +207,7 @@ class Desk(QObject):
         self.renderer = self._segmenter = self.picture = self.findings = None
         self.layer = self._structures = self._viewer = None
 
-    def _on_job_changed(self, name: str) -> None:
-        if name != "load":  # it goes before all else, so it has ended
-            self._loading = False
-        self.changed.emit(name)
-
     def _on_renderer_loaded(self, renderer: Renderer) -> None:
-        self._loading = False
         self.renderer = renderer
         self.picture = self.findings = None  # what is shown is of another model
         behind = self._job.behind

@@ -165,6 +165,11 @@ class Job(QObject):
             return self._run.task.name
         return "" if self._behind is None else self._behind.task.name
 
+    def holds(self, name: str) -> bool:
+        """Whether a task of that name, not in the background, runs or waits."""
+        running = None if self._run is None else self._run.task
+        return any(t is not None and t.name == name for t in (running, self._waiting))
+
     def ask(self, task: Task) -> None:
         """Run `task` next, in place of any other that waits."""
         if self._closed:
