@@ -197,6 +197,22 @@ def test_the_prior_finds_what_a_small_part_of_the_connectivity_tells() -> None:
     assert float(prior.gaussian.variances[0]) < 0.2 * float(own.square().sum(1).mean())
 
 
+def test_visits_do_not_let_the_prior_believe_what_connectivity_does_not_tell() -> None:
+    """Six visits under one connectivity that tells nothing leave all the variance."""
+    rng = np.random.default_rng(5)
+    people, visits = 8, 6
+    who = np.repeat(np.arange(people), visits)
+    place = rng.standard_normal(people)[who] + 0.01 * rng.standard_normal(len(who))
+    latents = place[:, None] * rng.standard_normal(192)
+    conditions = torch.from_numpy(rng.standard_normal((people, 6))[who]).float()
+    spec = replace(VIT, latent_channels=3, grid=(4, 4, 4), components=4, prior_codes=1)
+    prior = CodedPrior(spec, PriorSpec(2, (4, 4, 4), 10))
+    x = torch.from_numpy(latents - latents.mean(0)).float().view(-1, 3, 4, 4, 4)
+    fit_places(prior, x, conditions, [0.1 * n for n in range(1, 11)])
+    own = float(x.flatten(1).square().sum(1).mean())
+    assert float(prior.gaussian.variances[0]) > 0.9 * own
+
+
 def test_the_denoiser_learns_what_the_connectivity_tells(tmp_path: Path) -> None:
     errors = {}
     for condition in ("fnc", "random"):

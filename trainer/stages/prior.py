@@ -11,6 +11,7 @@ from torch import Tensor
 
 from napari_brainldm.engine.networks.prior import PriorSpec
 from napari_brainldm.engine.request import EngineError
+from trainer.linear import FOLDS
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.networks.prior import GaussianPrior
@@ -77,9 +78,10 @@ def fit_places(
     """Fit `prior` to latents (N, C, i, j, k) of mean 0 and connectivity (N, p).
 
     Where a latent lies along the leading principal directions is read from the
-    connectivity by ridge regression, one penalty for each direction by leave-one-out,
-    whose error is the variance left. Directions of the connectivity itself would not
-    do: the largest are of sites and scanners, and an illness is in the small ones.
+    connectivity by ridge regression, one penalty for each direction by leave-one-out
+    (over people), whose error is the variance left. Directions of the connectivity
+    itself would not do: the largest are of sites and scanners, and an illness is in
+    the small ones.
 
     Parameters
     ----------
@@ -133,6 +135,9 @@ def _set(
     prior.load_state_dict(state)
 
 
+PENALTIES = np.logspace(-1, 7, 17)
+"""Of what is read from codes or connectivity."""
+
 SHARES = 0.02, 0.98
 """Of a variance that may be left under a code."""
 
@@ -156,15 +161,22 @@ def _ridge(vectors: Tensor, along: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weights (k, n), offsets (k,) and squared errors (k,) of `along` (N, k).
 
     Predicted from `vectors` (N, n), each column with the penalty whose leave-one-out
-    error, the one that is told, is least.
+    error, the one that is told, is least. Rows of the same vector, a person's visits
+    under one connectivity, are left out together: 5 folds of them.
     """
-    from sklearn.linear_model import RidgeCV
+    from sklearn.linear_model import Ridge, RidgeCV
+    from sklearn.model_selection import GroupKFold, cross_val_predict
 
-    model = RidgeCV(
-        np.logspace(-1, 7, 17), alpha_per_target=True, store_cv_results=True
-    )
-    model.fit(vectors.double().numpy(), along.double().numpy())
-    errors = model.cv_results_.mean(0).min(-1)
-    parts = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_), errors
+    x, y = vectors.double().numpy(), along.double().numpy()
+    apart, rows = np.unique(x, axis=0, return_inverse=True)
+    if len(apart) == len(x):
+        model = RidgeCV(PENALTIES, alpha_per_target=True, store_cv_results=True)
+        errors = model.fit(x, y).cv_results_.mean(0)
+    else:
+        folds = list(GroupKFold(min(FOLDS, len(apart))).split(x, y, rows.ravel()))
+        made = (cross_val_predict(Ridge(p), x, y, cv=folds) for p in PENALTIES)
+        errors = np.stack([np.mean((m.reshape(y.shape) - y) ** 2, 0) for m in made], -1)
+        model = Ridge(PENALTIES[errors.argmin(-1)]).fit(x, y)
+    parts = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_), errors.min(-1)
     weights, offsets, left = (torch.from_numpy(np.asarray(p)).float() for p in parts)
     return weights, offsets, left
