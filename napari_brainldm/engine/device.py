@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +47,13 @@ def choose(device: str = "", precision: str = "") -> Compute:
     device = device or best_device()
     check_device(device)
     _check_precision(precision)
-    return Compute(device, precision or probe(device))
+    return Compute(device, precision or _best_precision(device))
+
+
+@functools.cache
+def _best_precision(device: str) -> str:
+    """What the probe finds, once a process: a model opened later takes no longer."""
+    return probe(device)
 
 
 def best_device() -> str:

@@ -11,8 +11,23 @@ from napari_brainldm.engine.request import EngineError
 
 
 def test_the_probe_gives_a_known_precision_and_choose_takes_it():
+    device._best_precision.cache_clear()
     assert probe("cpu") in device.PRECISIONS
     assert choose("cpu").precision in device.PRECISIONS
+
+
+def test_a_device_is_probed_once(monkeypatch):
+    asked = []
+
+    def counted(name):
+        asked.append(name)
+        return "bfloat16"
+
+    device._best_precision.cache_clear()
+    monkeypatch.setattr(device, "probe", counted)
+    assert [choose("cpu").precision for _ in range(3)] == ["bfloat16"] * 3
+    assert asked == ["cpu"]
+    device._best_precision.cache_clear()
 
 
 def test_a_wish_is_met_without_a_probe(monkeypatch):
