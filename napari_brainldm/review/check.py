@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.review.record import Row, read_rows, verify
+from napari_brainldm.review.record import Row, read_rows, seal, verify
 from napari_brainldm.review.replay import standing
 from napari_brainldm.review.stimuli import read_stimulus
 from napari_brainldm.review.study import (
@@ -37,7 +37,7 @@ def checked(folder: Path) -> tuple[list[str], list[str]]:
             f"{reader}, line {f.line}: {f.words}" for f in verify(path, digest, reader)
         ]
         rows = [] if found else list(read_rows(path))
-        found += _against_closing(folder, reader, rows)
+        found += _against_closing(folder, digest, reader)
         if not found:
             order = read_order(folder, study, reader)
             found += [
@@ -64,14 +64,13 @@ def _files(folder: Path, study: Study) -> Iterator[str]:
         yield str(error)
 
 
-def _against_closing(folder: Path, reader: str, rows: list[Row]) -> list[str]:
+def _against_closing(folder: Path, digest: str, reader: str) -> list[str]:
     """Whether the record is the one that was there when the study was closed."""
     path = folder / "closed.json"
     if not path.is_file():
         return []
     noted: dict[str, Any] = json.loads(path.read_bytes())["records"][reader]
-    now = {"rows": len(rows), "hash": rows[-1]["row_hash"] if rows else ""}
-    if noted == now:
+    if noted == seal(folder / "records" / f"{reader}.jsonl", digest, reader):
         return []
     return [f"{reader}: the record is not the one that the study was closed with."]
 

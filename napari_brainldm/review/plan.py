@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_brainldm.engine.frozen import from_plain
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.review.protocols import Protocol, protocol
+from napari_brainldm.review.protocols import Protocol, protocol, with_panels
 from napari_brainldm.review.sources import Source
 from napari_brainldm.review.study import Rules
 
@@ -39,7 +39,13 @@ class Chosen:
                 f"{self.id} has the method {found.method!r} and {found.trials} trials. "
                 'Methods are "constant" and "quest+"; at least 1 trial is needed.'
             )
-        return found
+        if found.catches and found.task != "detect":
+            raise EngineError(
+                f"{self.id} has {found.catches} catches. Only P1 and P1t, which ask "
+                "what is real, have an answer that everybody awake gives: leave "
+                "catches out of the others."
+            )
+        return found if self.panels is None else with_panels(found)
 
 
 @dataclass(frozen=True)

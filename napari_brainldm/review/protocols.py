@@ -124,6 +124,9 @@ CONFIDENCE = _levels(
 SYNTHETIC_FROM = 4
 """Answers of `CONFIDENCE` from here on say "synthetic"."""
 
+MOST_PANELS = 9
+"""Pictures in a trial: there is a key for each."""
+
 NOTICED = Question(
     "noticed", "Did anything about this picture strike you?", "words", needed=False
 )
@@ -297,6 +300,24 @@ PROTOCOLS = (
         (REALISM, CONSISTENCY, ANATOMY, *QUALITY, FAULTS, POINT),
     ),
 )
+
+
+def with_panels(found: Protocol) -> Protocol:
+    """`found` with an answer for each of its panels.
+
+    Raises
+    ------
+    EngineError
+        If it is not of one real picture among several, or has too few or too many.
+    """
+    if found.task != "pick" or not 2 <= found.panels <= MOST_PANELS:
+        raise EngineError(
+            f"{found.id} was asked for with {found.panels} panels. P2 alone can have "
+            f"another number of them, 2 to {MOST_PANELS}."
+        )
+    places = tuple(str(place) for place in range(1, found.panels + 1))
+    questions = tuple(replace(q, options=places) for q in found.questions)
+    return replace(found, questions=questions)
 
 
 def protocol(name: str) -> Protocol:

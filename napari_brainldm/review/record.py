@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -67,7 +68,7 @@ class Record:
     def __init__(self, path: Path, study_hash: str, reader: str) -> None:
         self.path, self.study_hash, self.reader = path, study_hash, reader
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream: IO[bytes] = path.open("a+b")
+        self._stream: IO[bytes] = path.open("a+b", buffering=0)
         head_path(path).touch()
         self._head = head_path(path).open("r+b", buffering=0)
         try:
@@ -87,7 +88,13 @@ class Record:
             self.append({"event": "torn", "bytes_dropped": torn})
 
     def append(self, content: Mapping[str, Any]) -> Row:
-        """Write a row to the disk; returns it with number and hashes."""
+        """Write a row to the disk; returns it with number and hashes.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written, on a full disk say; nothing of it is left then.
+        """
         row: Row = {
             **content,
             "schema": SCHEMA,
@@ -97,9 +104,7 @@ class Record:
             "prev_hash": self.last_hash,
         }
         row["row_hash"] = hash_of(row)
-        self._stream.write((_line(row) + "\n").encode())
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        self._write((_line(row) + "\n").encode())
         self.rows.append(row)
         self._write_head()
         return row
@@ -115,6 +120,18 @@ class Record:
         """Let go of the file."""
         self._stream.close()
         self._head.close()
+
+    def _write(self, line: bytes) -> None:
+        """All of `line`, or nothing: half a row would spoil the next one."""
+        size = self._stream.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[self._stream.write(line) :]
+            os.fsync(self._stream.fileno())
+        except OSError:
+            with suppress(OSError):
+                self._stream.truncate(size)
+            raise
 
     def _drop_torn(self) -> int:
         """Cut off a last line without its end; how many bytes it had."""
@@ -175,6 +192,20 @@ def verify(path: Path, study_hash: str, reader: str) -> list[Fault]:
         before, count = str(found["row_hash"]), count + 1
         hashes.append(before)
     return [*faults, *_head_faults(path, hashes)]
+
+
+def seal(path: Path, study_hash: str, reader: str) -> dict[str, Any]:
+    """What tells a record from any other: how many rows, and the hash of the last.
+
+    Of a damaged one what is wrong with it, and the hash of the file as it is.
+    """
+    faults = verify(path, study_hash, reader)
+    if faults:
+        held = path.read_bytes() if path.is_file() else b""
+        words = f"line {faults[0].line}: {faults[0].words}"
+        return {"damaged": words, "file_sha256": hashlib.sha256(held).hexdigest()}
+    rows = list(read_rows(path))
+    return {"rows": len(rows), "hash": str(rows[-1]["row_hash"]) if rows else ""}
 
 
 def _fault(

@@ -29,7 +29,7 @@ from napari_brainldm.review.analysis.section import (
 from napari_brainldm.review.analysis.tell import detection, picking
 from napari_brainldm.review.analysis.weigh import comparison, estimation, ranking
 from napari_brainldm.review.joined import Flow, Judged, joined
-from napari_brainldm.review.record import read_rows
+from napari_brainldm.review.record import seal
 from napari_brainldm.review.statistics.interval import Interval
 from napari_brainldm.review.study import Key, Study, read_key, read_study
 
@@ -73,8 +73,7 @@ def close(folder: Path) -> None:
         return
     last = {}
     for reader in sorted(study.orders):
-        rows = list(read_rows(folder / "records" / f"{reader}.jsonl"))
-        last[reader] = {"rows": len(rows), "hash": rows[-1]["row_hash"] if rows else ""}
+        last[reader] = seal(folder / "records" / f"{reader}.jsonl", digest, reader)
     now = datetime.now(UTC).isoformat()
     plain = {"closed_utc": now, "study_hash": digest, "records": last}
     write_whole(path, json.dumps(plain, indent=1).encode())
@@ -99,7 +98,7 @@ def write_report(folder: Path, key_file: Path, out: Path) -> Path:
     kept = {flow.reader for flow in flows if flow.kept}
     included = [j for j in judged if j.reader in kept]
     sections = list(_sections(study, included))
-    if len(kept) < len({j.reader for j in judged}):
+    if len(included) < len(judged):
         sections += [
             replace(s, name=f"{s.name}-all", title=f"{s.title}: no reader left out")
             for s in _sections(study, judged)

@@ -260,8 +260,10 @@ class Session:
 
     def close(self) -> str:
         """End the sitting; the hash of the last row, worth noting elsewhere."""
-        self._write("session_end")
-        self._record.close()
+        try:
+            self._write("session_end")
+        finally:
+            self._record.close()
         return self._record.last_hash
 
     # -- inside ------------------------------------------------------------------

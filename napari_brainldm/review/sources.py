@@ -171,7 +171,17 @@ def _facts(source: Source, folder: Path, base: Path) -> dict[str, dict[str, floa
         return {}
     if not table.is_file():
         raise EngineError(f"There is no table {table}. Correct the plan.")
-    return {_name(row): _numbers(row) for row in read_rows(table)}
+    rows = read_rows(table)
+    columns = set(rows[0]) if rows else set()
+    missing = set(source.metrics) - columns
+    if not columns & {"file", "participant_id"} or missing:
+        lacks = ", ".join(sorted(missing)) or "file or participant_id"
+        raise EngineError(
+            f"{table.name} has the columns {', '.join(sorted(columns)) or 'none'}; "
+            f"{lacks} is needed. Columns are parted by tabs: correct the table or the "
+            "plan."
+        )
+    return {_name(row): _numbers(row) for row in rows}
 
 
 def _name(row: Mapping[str, str]) -> str:

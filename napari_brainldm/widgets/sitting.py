@@ -108,9 +108,11 @@ class Sitting(QObject):
         self._job.cancel()
         self._kept.clear()
         self.told_last = None
-        if session.status is Status.SHOWN:
-            session.pause()
-        session.close()
+        with suppress(OSError):  # only that it ended is not written down
+            if session.status is Status.SHOWN:
+                session.pause()
+        with suppress(OSError):
+            session.close()
         self.ended.emit()
 
     def close(self) -> None:
@@ -170,7 +172,8 @@ class Sitting(QObject):
         if self.session is None or self.session.status is not Status.SHOWN:
             return
         self._cap.stop()
-        self.session.pause()
+        if not self._is_written(self.session.pause):
+            return
         self._stage.blank()
         self._paused = True
         self._tell(PAUSED)
@@ -178,16 +181,21 @@ class Sitting(QObject):
     def note(self, words: str) -> None:
         """Keep a remark with the record."""
         if self.session is not None:
-            self.session.note(words)
+            self._is_written(partial(self.session.note, words))
 
     def _press_at_message(self, key: int) -> bool:
         if key == QUIT or (key == SPACE and self._is_done):
             self.leave()
-        elif key == SPACE and self.session is not None and self.session.go_on():
+        elif key == SPACE and self.session is not None:
+            self._go_on(self.session)
+        return key in (QUIT, SPACE)
+
+    def _go_on(self, session: Session) -> None:
+        rested = session.rest_left <= 0
+        if self._is_written(session.go_on) and rested:
             self.told_last, self._paused = None, False
             self._second.stop()
             self._next()
-        return key in (QUIT, SPACE)
 
     @property
     def _is_done(self) -> bool:
@@ -243,10 +251,7 @@ class Sitting(QObject):
         session = self.session
         if session is None or session.status is not Status.READY:
             return
-        try:
-            session.show()
-        except OSError as error:
-            self._stop(error)
+        if not self._is_written(session.show):
             return
         if session.protocol.cap_s is not None:
             self._cap.start(int(1000 * session.protocol.cap_s))
@@ -261,10 +266,7 @@ class Sitting(QObject):
         assert session is not None and session.trial is not None
         feedback = session.trial.feedback
         self._cap.stop()
-        try:
-            end(self._stage.view(self._path()))
-        except OSError as error:
-            self._stop(error)
+        if not self._is_written(partial(end, self._stage.view(self._path()))):
             return
         if session.status is Status.FEEDBACK:
             self._tell(Message("Practice", feedback))
@@ -292,6 +294,15 @@ class Sitting(QObject):
     def _tell(self, message: Message) -> None:
         self.told_last = message
         self.told.emit(message)
+
+    def _is_written(self, step: Callable[[], object]) -> bool:
+        """Whether `step` could write the record; where it could not, all ends."""
+        try:
+            step()
+        except OSError as error:
+            self._stop(error)
+            return False
+        return True
 
     def _stop(self, error: Exception) -> None:
         """The record cannot be written: nothing more is shown."""

@@ -93,6 +93,26 @@ def test_a_torn_last_line_is_dropped_and_noted(tmp_path):
     assert verify(path, digest, "R01") == []
 
 
+def test_a_full_disk_spoils_nothing(tmp_path):
+    """Not what was written before, nor what is written when there is room again."""
+    resource = pytest.importorskip("resource")
+    path, digest = worked(tmp_path / "s")
+    before = path.read_bytes()
+    record = Record(path, digest, "R01")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            record.append({"event": "pause"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    record.append({"event": "note", "words": "there is room again"})
+    record.close()
+    assert verify(path, digest, "R01") == []
+    assert list(read_rows(path))[-1]["words"] == "there is room again"
+
+
 def test_a_row_may_be_ahead_of_its_head(tmp_path):
     path, digest = worked(tmp_path / "s")
     head = head_path(path).read_bytes()

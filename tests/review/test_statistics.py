@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from napari_brainldm.review.adaptive import Quest
 from napari_brainldm.review.statistics import agreement, detection, maps, ordinal
@@ -70,6 +71,24 @@ def test_the_area_is_hanley_and_mcneils():
     assert area.low == pytest.approx(0.893 - 1.96 * 0.032, abs=0.02)
     points = detection.roc(abnormal, normal)
     assert np.trapezoid(points[:, 1], points[:, 0]) == pytest.approx(area.estimate)
+
+
+@pytest.mark.parametrize(
+    ("signal", "noise", "area"),
+    [
+        ((4, 5, 6, 6), (1, 1, 2), 1.0),
+        ((1, 1), (3, 4, 5), 0.0),
+        ((3,) * 6, (3,) * 8, 0.5),
+    ],
+)
+def test_a_few_ratings_are_never_certainty(signal, noise, area):
+    """What does not vary has no variance, but three trials of a class prove little."""
+    found = detection.auc_interval(*(np.array(r, np.float64) for r in (signal, noise)))
+    fewest = min(len(signal), len(noise))
+    oracle = binomtest(round(area * fewest), fewest).proportion_ci(method="wilson")
+    assert found.estimate == area
+    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high))
+    assert found.high - found.low > 0.4
 
 
 def test_agreement_is_that_of_the_published_table():

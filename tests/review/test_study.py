@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import time
 
 import nibabel as nib
@@ -18,6 +19,7 @@ from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resample import resample
 from napari_brainldm.review import leaks
 from napari_brainldm.review.build import build
+from napari_brainldm.review.check import checked
 from napari_brainldm.review.plan import Chosen, Plan, read_plan
 from napari_brainldm.review.report import close, write_report
 from napari_brainldm.review.session import Clock, Session
@@ -89,6 +91,7 @@ def base(tmp_path_factory):
         nib.save(image, folder / "secret-clinic" / name)
         rows.append(f"{name}\t{50 + number}\t{15 * 1.15**number:.3f}\t{number}")
     (folder / "facts.tsv").write_text("\n".join(rows))
+    (folder / "facts.csv").write_text("\n".join(rows).replace("\t", ","))
     (folder / "requests.jsonl").write_text(_requests(12))
     (folder / "plan.toml").write_text(PLAN)
     return folder
@@ -305,6 +308,49 @@ def test_the_report_is_the_same_each_time(read, tmp_path):
     assert pages[0] == pages[1]
 
 
+def reopened(read, folder):
+    """A copy of the study that is not closed."""
+    shutil.copytree(read, folder)
+    (folder / "closed.json").unlink(missing_ok=True)
+    return folder
+
+
+def test_readers_who_never_began_do_not_hide_that_one_is_left_out(read, tmp_path):
+    copy = reopened(read, tmp_path / "s")
+    for path in (copy / "records").glob("R01.*"):
+        path.unlink()
+    close(copy)
+    write_report(copy, key_path(read), tmp_path / "r")
+    figures = json.loads((tmp_path / "r" / "report.json").read_text())
+    flow = {
+        row["reader"]: (row["answered"] > 0, row["kept"]) for row in figures["flow"]
+    }
+    assert flow == {"R01": (False, True), "R02": (True, True), "R03": (True, False)}
+    assert "P1-all" in figures["sections"]
+
+
+def test_a_damaged_record_does_not_keep_a_study_from_its_report(read, tmp_path):
+    copy = reopened(read, tmp_path / "s")
+    record = copy / "records" / "R01.jsonl"
+    record.write_bytes(b"\n" + record.read_bytes())
+    close(copy)
+    noted = json.loads((copy / "closed.json").read_bytes())["records"]
+    assert "no row of a record" in noted["R01"]["damaged"]
+    assert noted["R02"]["rows"] > 0
+    write_report(copy, key_path(read), tmp_path / "r")
+    assert not any("closed with" in fault for fault in checked(copy)[1])
+    record.write_bytes(record.read_bytes()[1:])  # mended behind the owner's back
+    assert any("R01: the record is not the one" in fault for fault in checked(copy)[1])
+
+
+def test_another_number_of_panels_has_as_many_answers():
+    for panels in (2, 6):
+        found = Chosen("P2", panels=panels).protocol()
+        (question,) = found.questions
+        assert question.options == tuple(str(n) for n in range(1, panels + 1))
+    assert Chosen("P2").protocol().questions[0].options == ("1", "2", "3", "4")
+
+
 def test_a_record_changed_after_closing_is_found(read, capsys):
     from napari_brainldm.review.record import Record
 
@@ -380,6 +426,9 @@ def test_a_study_is_never_built_over_another(built, base):
         (('readers = ["R01", "R02", "R03"]', 'readers = ["Jo Doe"]'), "Jo Doe"),
         (('folder = "secret-clinic"', 'folder = "x"\nbids = "y"'), "names 2 places"),
         (("trials = 24", "trials = 0"), "0 trials"),
+        (("trials = 60", "catches = 4"), "P3a has 4 catches"),
+        (("trials = 60", "panels = 3"), "P2 alone"),
+        (('id = "P6"', 'id = "P2"\npanels = 12'), "12 panels"),
     ],
 )
 def test_mistakes_in_a_plan_are_told(base, tmp_path, change, said, capsys):
@@ -388,6 +437,20 @@ def test_mistakes_in_a_plan_are_told(base, tmp_path, change, said, capsys):
     words = refused(capsys, "review", "build", path, "--out", tmp_path / "s")
     assert said in words
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('metrics = ["fid"]', 'metrics = ["FID", "kid"]'), "FID, kid is needed"),
+        (('"facts.tsv"', '"facts.csv"'), "Columns are parted by tabs"),
+    ],
+)
+def test_a_table_that_tells_nothing_is_refused(base, tmp_path, change, said):
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN.replace(*change, 1))
+    with pytest.raises(EngineError, match=said):
+        list(build(read_plan(path), tmp_path / "s", base))
 
 
 def test_bids_scans_bring_their_ages_and_seeds_their_conditions(base, tmp_path):

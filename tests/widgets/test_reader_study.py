@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 
+from napari_brainldm.review.record import Record, verify
 from napari_brainldm.review.session import Status
 from napari_brainldm.review.study import Rules, key_path, read_key, read_study
 from tests.widgets.reading import (
@@ -21,6 +22,9 @@ from tests.widgets.reading import (
     to_first_trial,
     work_through,
 )
+
+if TYPE_CHECKING:
+    import pytest
 
 __all__ = ["folder", "opened"]  # fixtures
 
@@ -128,6 +132,29 @@ def test_undo_pause_and_help(opened: Open, qtbot: Any, folder: Path) -> None:
     hands.press(Qt.Key.Key_Space)
     hands.until("trial")
     assert viewer.layers[0].visible
+
+
+def test_a_full_disk_ends_the_sitting_and_harms_no_answer(
+    opened: Open, qtbot: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, dock = opened()
+    hands = Hands(qtbot, dock)
+    to_first_trial(hands, folder)
+    hands.type("3")
+
+    def full(record: Record, line: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "_write", full)
+        hands.press(Qt.Key.Key_Escape)  # a pause is written down
+    assert "Make room on the disk" in dock.error.text()
+    assert dock.sitting.session is None
+    assert rows_of(folder, "pause") == []
+    study, digest = read_study(folder)
+    reader = next(iter(study.orders))
+    record = folder / "records" / f"{reader}.jsonl"
+    assert verify(record, digest, reader) == []
 
 
 def test_keys_right_after_a_picture_do_nothing(

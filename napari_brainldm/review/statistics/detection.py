@@ -18,13 +18,20 @@ from napari_brainldm.review.statistics.interval import (
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
     """A proportion with its score interval (Wilson 1927); NaN for no trials."""
-    from scipy.stats import binomtest
-
     if trials == 0:
         return Interval(np.nan, np.nan, np.nan)
-    found = binomtest(successes, trials)
-    low, high = found.proportion_ci(level, method="wilson")
-    return Interval(successes / trials, float(low), float(high))
+    return Interval(successes / trials, *score_interval(successes, trials, level))
+
+
+def score_interval(
+    successes: float, trials: int, level: float = LEVEL
+) -> tuple[float, float]:
+    """Ends of Wilson's interval (1927); `successes` need not be whole."""
+    z, share = float(probit((1 + level) / 2)), successes / trials
+    shrunk = 1 + z**2 / trials
+    middle = (share + z**2 / (2 * trials)) / shrunk
+    error = np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    return float(middle - z * error / shrunk), float(middle + z * error / shrunk)
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,11 @@ def auc(signal: Floats, noise: Floats) -> float:
 
 
 def auc_interval(signal: Floats, noise: Floats, level: float = LEVEL) -> Interval:
-    """The area with the interval of DeLong et al. 1988, on the logit scale."""
+    """The area with the interval of DeLong et al. 1988, on the logit scale.
+
+    Where that has no width (nothing overlaps, or all ratings are the same) the score
+    interval of a proportion among as many trials as the smaller class has.
+    """
     signal, noise = (x[np.isfinite(x)] for x in (signal, noise))
     if min(len(signal), len(noise)) < 2:
         return Interval(np.nan, np.nan, np.nan)
@@ -106,8 +117,9 @@ def auc_interval(signal: Floats, noise: Floats, level: float = LEVEL) -> Interva
     error = np.sqrt(
         table.mean(1).var(ddof=1) / len(signal) + table.mean(0).var(ddof=1) / len(noise)
     )
-    if not 0 < area < 1:
-        return Interval(area, area, area)
+    if error == 0 or not 0 < area < 1:
+        fewest = min(len(signal), len(noise))
+        return Interval(area, *score_interval(area * fewest, fewest, level))
     logit = np.log(area / (1 - area))
     found = normal_interval(float(logit), float(error / (area * (1 - area))), level)
     return found.through(lambda x: float(1 / (1 + np.exp(-x))))
