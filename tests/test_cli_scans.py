@@ -297,6 +297,14 @@ def test_a_difference_of_pictures_is_no_brain(weights, tmp_path, capsys):
     assert "error" in json.loads(out)[0]
 
 
+def test_a_map_of_gray_matter_has_no_structures(weights, tmp_path, capsys):
+    path = generated(tmp_path / "m.nii.gz", Intensity="probability")
+    words = (path, "--json", "--checkpoint", weights, "--device", "cpu")
+    status, _, err = run(capsys, "measure", *words)
+    assert status == 2
+    assert "m.nii.gz is a map of gray matter" in err
+
+
 # Methods and checkpoints --------------------------------------------------------------
 
 

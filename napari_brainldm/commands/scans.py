@@ -124,6 +124,11 @@ def _loaded(path: Path, orientation: str) -> tuple[Volume, bool]:
             f"({told['Derived'].get('operation')}), so it shows no brain to measure. "
             "Choose a scan or a generated picture."
         )
+    if told.get("Intensity") == "probability":
+        raise EngineError(
+            f"{path.name} is a map of gray matter, in which no structures are looked "
+            "for. Choose a scan or a generated T1."
+        )
     return scan, told.get("Synthetic") is True
 
 

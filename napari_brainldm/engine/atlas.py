@@ -256,12 +256,31 @@ def _held(regions: tuple[Region, ...], labels: Labels) -> tuple[Region, ...]:
 def _label_map(path: Path) -> tuple[Labels, Affine]:
     import nibabel as nib
 
+    _check_stated(path)
     try:
         return _labels_of(nib.load(path), path.name)
     except (OSError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise EngineError(
             f"{path.name} cannot be read as a label map ({error}). Choose a 3D NIfTI."
         ) from error
+
+
+def _check_stated(path: Path) -> None:
+    """Refuse a NIfTI that does not say which way its voxels run, as of a scan."""
+    import nibabel as nib
+
+    try:
+        image = nib.load(path)
+    except (OSError, ValueError, nib.filebasedimages.ImageFileError):
+        return  # what is wrong is told where it is read
+    codes = {"sform_code", "qform_code"}
+    header: Any = image.header
+    if codes <= set(header.keys()) and not any(int(header[code]) for code in codes):
+        raise EngineError(
+            f"{path.name} does not say which way its voxels run, so left and right "
+            "cannot be told apart. Take the atlas as its authors give it, or write its "
+            "orientation into the file."
+        )
 
 
 def _labels_of(image: Any, name: str) -> tuple[Labels, Affine]:

@@ -25,6 +25,7 @@ from napari_brainldm.engine.gray_matter import MOST, of_map, of_t1, of_t1_modula
 from napari_brainldm.engine.placement import Mask, Template, mni_template
 from napari_brainldm.engine.quality import Quality, check_contrast
 from napari_brainldm.engine.resample import resample
+from napari_brainldm.engine.tissue import gray_prior
 from napari_brainldm.engine.volume import Array, Grid, Volume
 from napari_brainldm.engine.warp import Warp, bend
 
@@ -42,6 +43,18 @@ TEMPLATE_GRID = Grid(
     ),
 )
 """Of the 1 mm MNI152 template that LDAE's scans were warped to (LAS)."""
+
+T1_LIKENESS = 0.25
+"""Correlation with the template's T1 from which a picture may be a T1 in MNI space: two
+placed scans have 0.36 and 0.46, gray-matter maps of them below 0.1."""
+
+GRAY_OF_WHITE = 0.5, 1.0
+"""Intensity of gray in units of white matter in a T1: placed scans have 0.65 to 0.74,
+maps of white matter up to 0.38, of gray matter from 1.28 on."""
+
+WHITE_FROM, GRAY_FROM = 80.0, 0.6
+"""Percentile of the template's T1, and of its gray matter the share, from which on a
+place is taken for white or gray matter."""
 
 GRAY_LEVEL = 0.05
 """Share of gray matter from which a voxel counts as brain."""
@@ -97,7 +110,7 @@ def _gray_matter(
 ) -> Conformed:
     """A gray-matter map as it is, or that of a T1: bent and modulated if trained so."""
     modulated = card.registration == "nonlinear"
-    if float(scan.data.max()) <= MOST:
+    if float(scan.data.max()) <= MOST and not _is_t1_in_place(scan):
         found = of_map(scan, card.grid, modulated)
     else:
         made = of_t1_modulated if modulated else of_t1
@@ -112,6 +125,21 @@ def _gray_matter(
         "gray matter",
         preparation.n4,
     )
+
+
+def _is_t1_in_place(scan: Volume) -> bool:
+    """Whether it lies in MNI space and its tissues are as bright as those of a T1.
+
+    A T1 scaled from 0 to 1 has the values of a gray-matter map; but its white matter is
+    somewhat brighter than its gray matter. In a map it is nearly 0.
+    """
+    template = mni_template()
+    grid, inside = template.picture.grid, template.brain
+    data, shown = resample(scan, grid), template.picture.data
+    white = inside & (shown > np.percentile(shown[inside], WHITE_FROM))
+    share = float(data[gray_prior(grid) > GRAY_FROM].mean() / data[white].mean())
+    low, high = GRAY_OF_WHITE
+    return low < share < high and likeness(scan, template) > T1_LIKENESS
 
 
 def _is_bare(placed: Placed, data: Array, brain: Mask) -> bool:

@@ -48,6 +48,7 @@ def request_record(renderer: Renderer, request: Request) -> dict[str, Any]:
     plain = {
         "Synthetic": True,
         "Notice": card.provenance.notice,
+        "Intensity": card.intensity.scaling,
         "GeneratedBy": [
             {"Name": "napari-brainldm", "Version": _version("napari-brainldm")}
         ],
@@ -170,6 +171,7 @@ def export_scan(
     volume = renderer.conformed(digest).volume
     sidecar = {
         "Synthetic": False,
+        "Intensity": renderer.card.intensity.scaling,
         "Scan": _scan_record(renderer, Scan(digest)),
         "PictureSha256": volume.digest,
     }

@@ -34,6 +34,8 @@ ID_COLUMNS = ("id", "participant_id", "subject", "subject_id", "participant", "s
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAT_HDF5_AT = 512
 _BETWEEN = "_vs_"
+_LEAST_COUNTED = 3
+"""Cells that rise by 1 from which on they are numbers of columns."""
 
 _DAMAGED = (
     OSError,
@@ -306,12 +308,24 @@ def _is_number(cell: str) -> bool:
 
 
 def _is_head(row: list[str]) -> bool:
-    return sum(not _is_number(cell) for cell in row) > 1
+    """Whether a row names columns: by texts, by its first cell, or as numbers do.
+
+    A data frame's columns are numbered; nobody's connectivity is 0, 1, 2 and so on.
+    """
+    if sum(not _is_number(cell) for cell in row) > 1:
+        return True
+    if len(row) < _LEAST_COUNTED or any(not _is_number(cell) for cell in row[1:]):
+        return False
+    if row[0].strip().lower() in ("", *ID_COLUMNS):
+        return True
+    if not _is_number(row[0]):
+        return False
+    return bool((np.diff(np.array(row, np.float64)) == 1).all())
 
 
 def _has_ids(head: list[str] | None, body: list[list[str]]) -> bool:
     """Whether the first column holds ids: by its name, its texts, or the count."""
-    if head and head[0].strip().lower() in ID_COLUMNS:
+    if head and head[0].strip().lower() in ("", *ID_COLUMNS):
         return True
     if not all(_is_number(row[0]) for row in body):
         return True

@@ -38,6 +38,9 @@ SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 MAX_VALUE = 1e9
 """Largest intensity taken for one: more comes from a wrong scaling."""
 
+MOST_LOST = 0.99
+"""Share of voxels that may be no numbers: some programs write none around a brain."""
+
 MAX_RATIO, RATIO_FROM_BYTES = 300, 64 * 2**20
 """A compressed file may grow this many times, asked from this size on."""
 
@@ -227,7 +230,7 @@ def _values(
             data = (data.astype(np.float64) * slope + inter).astype(np.float32)
     finite = np.isfinite(data)
     lost = int(data.size - np.count_nonzero(finite))
-    if lost > data.size // 2:
+    if lost > MOST_LOST * data.size:
         raise EngineError(
             f"{name}: {100 * lost / data.size:.0f} % of the voxels are not numbers. "
             "The scan is damaged: convert or export it anew."

@@ -116,6 +116,20 @@ def test_what_is_no_atlas_is_told(tmp_path, labels, table, words):
         read_atlas(*written(tmp_path, labels, table))
 
 
+def test_labels_that_may_be_mirrored_are_refused(tmp_path):
+    """Without an orientation nibabel takes one that turns left and right about."""
+    picture, names = written(
+        tmp_path, np.ones((3, 3, 3), np.int16), "index\tname\n1\ta"
+    )
+    image = nib.load(picture)
+    bare = nib.Nifti1Image(np.asarray(image.dataobj), None, image.header)
+    bare.set_sform(None)
+    bare.set_qform(None)
+    nib.save(bare, picture)
+    with pytest.raises(EngineError, match="left and right cannot be told apart"):
+        read_atlas(picture, names)
+
+
 def test_files_that_are_not_there_are_told(tmp_path):
     picture, names = written(tmp_path, np.ones((2, 2, 2), np.int16), "x")
     with pytest.raises(EngineError, match="cannot be read as a label map"):

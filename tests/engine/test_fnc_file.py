@@ -80,6 +80,29 @@ def test_a_table_of_ids_and_triangles_comes_back(tmp_path: Path) -> None:
     assert not found.numbered
 
 
+@pytest.mark.parametrize("head", [",{}", "Id,{}", "participant_id,{}", "{}"])
+@pytest.mark.parametrize("start", [0, 1])
+def test_numbered_columns_are_no_participant(
+    tmp_path: Path, head: str, start: int
+) -> None:
+    """As pandas writes a data frame: else 0, 1, 2 and so on are somebody's, and z."""
+    path = tmp_path / "fnc.csv"
+    held = np.tanh(triangle(matrices()))
+    columns = ",".join(str(n + start) for n in range(held.shape[1]))
+    names = [""] * 4 if head == "{}" else [f"{100 + n}," for n in range(4)]
+    body = [
+        name + ",".join(f"{v:.7f}" for v in row)
+        for name, row in zip(names, held, strict=True)
+    ]
+    path.write_text("\n".join([head.format(columns), *body]) + "\n")
+    found = read_fnc(path)
+    assert "Pearson" in str(found.notes)
+    np.testing.assert_allclose(np.tanh(found.vectors), held, atol=1e-6)
+    named = ("100", "101", "102", "103")
+    rows = ("row 1", "row 2", "row 3", "row 4")
+    assert found.participants == (rows if head == "{}" else named)
+
+
 def test_columns_in_another_order_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "fnc.csv"
     names = ["B_vs_A", "C_vs_A", "D_vs_A", "C_vs_B", "D_vs_B", "D_vs_C"]

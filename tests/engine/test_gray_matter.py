@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_brainldm.engine.checkpoint import load_checkpoint
+from napari_brainldm.engine.conform import Preparation
+from napari_brainldm.engine.convention import conform_to
 from napari_brainldm.engine.gray_matter import (
     as_it_is,
     of_map,
@@ -16,7 +19,7 @@ from napari_brainldm.engine.gray_matter import (
 )
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.resample import resample
-from napari_brainldm.engine.resources import bundled_segmenter
+from napari_brainldm.engine.resources import bundled_gm_ldm, bundled_segmenter
 from napari_brainldm.engine.scan_file import load_volume
 from napari_brainldm.engine.segment import brain_finder
 from napari_brainldm.engine.tissue import gray_prior, tissues
@@ -92,6 +95,23 @@ def test_a_map_of_another_program_is_brought_onto_the_grid(phantom) -> None:
     assert np.corrcoef(found.volume.data.ravel(), truth.ravel())[0, 1] > 0.9
     assert found.ml == pytest.approx(truth.sum() * 0.008, rel=0.02)
     assert (found.modulated, "not modulated" in found.steps[1]) == (False, True)
+
+
+def test_a_t1_from_0_to_1_is_not_taken_for_a_map(phantom) -> None:
+    """A simulated T1 in MNI space, as this program writes it, and its tissues."""
+    card = load_checkpoint(bundled_gm_ldm()).card
+    picture, _ = phantom
+    assert picture.data.max() == 1
+    done = conform_to(card, picture, None, Preparation())
+    assert "A gray-matter map in MNI space." not in done.steps
+    shares, _ = tissues(picture, picture.data > 0)
+    gray, white = (Volume(shares[n].astype(np.float32), GRID.matrix) for n in (1, 2))
+    assert (
+        "A gray-matter map in MNI space."
+        in conform_to(card, gray, None, Preparation()).steps
+    )
+    with pytest.raises(EngineError, match="gray"):
+        conform_to(card, white, None, Preparation())
 
 
 def test_a_map_in_a_scans_own_space_follows_its_t1(phantom) -> None:

@@ -257,6 +257,17 @@ def test_voxels_that_are_not_numbers_become_zero_and_are_counted(
     refused(put(tmp_path, nifti(np.full_like(data, np.nan))), "100 % of the voxels")
 
 
+def test_a_brain_with_no_numbers_around_it_is_read(tmp_path: Path) -> None:
+    data = voxels().astype(np.float32)
+    around = np.ones(data.shape, bool)
+    around[1:3, 1:3, 1:3] = False
+    assert around.mean() > 0.5
+    data[around] = np.nan
+    reading = read_scan(put(tmp_path, nifti(data)))
+    assert f"{around.sum()} voxels were not finite" in reading.notes[0]
+    assert np.array_equal(reading.volume.data[~around], data[~around])
+
+
 def test_an_empty_scan_is_told(tmp_path: Path) -> None:
     reading = read_scan(put(tmp_path, nifti(np.zeros((4, 4, 4), np.float32))))
     assert "same intensity" in reading.notes[0]
