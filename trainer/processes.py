@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,19 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(days=2)
 """How long processes wait for the first, which prepares the data alone."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: sums over several of them are rounded otherwise."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def on_processor(device: str) -> bool:

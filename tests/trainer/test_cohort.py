@@ -7,13 +7,16 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
+from trainer.data import cohort as cohort_
 from trainer.data.cohort import CohortConfig, write_cohort
 from trainer.data.population import PopulationConfig
 from trainer.data.template import NAMES, TemplatePack
@@ -117,6 +120,27 @@ def test_two_workers_write_the_same_bytes(
 ) -> None:
     list(write_cohort(CONFIG, tmp_path, workers=2, template=pack))
     assert contents(tmp_path) == contents(cohort)
+
+
+def test_one_process_computes_as_workers_do(
+    pack: TemplatePack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one thread: two add up in another order, and voxels differ."""
+    threads = []
+
+    def seen(config: CohortConfig, *words: Any) -> None:
+        threads.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cohort_, "write_subject", seen)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(write_cohort(CONFIG, tmp_path, workers=1, template=pack))
+        assert (threads, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_interrupted_cohort_goes_on(pack: TemplatePack, tmp_path: Path) -> None:

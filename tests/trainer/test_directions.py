@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
 from napari_brainldm.engine.card import Card
 from napari_brainldm.engine.checkpoint import Checkpoint
@@ -15,7 +17,7 @@ from napari_brainldm.engine.networks.semantic_encoder import SemanticEncoderSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
 from trainer.config import DirectionsConfig, Target
-from trainer.linear import logistic, ridge
+from trainer.linear import PENALTIES, logistic, ridge
 from trainer.stages.directions import encode, with_directions
 
 SIZE = 12
@@ -149,6 +151,47 @@ def test_people_who_come_back_are_on_one_side_of_every_fold() -> None:
     assert np.abs(careful.coef_).max() < 0.1 * np.abs(trusting.coef_).max()
     alone = np.arange(len(age))
     np.testing.assert_array_equal(ridge(x, age, alone).coef_, ridge(x, age).coef_)
+
+
+def converting(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes of visits of people most of whom change over, and whose each is."""
+    visits = rng.integers(1, 5, count)
+    ill = [np.arange(n) >= rng.integers(0, n + 2) for n in visits]
+    return np.concatenate(ill).astype(float), np.repeat(np.arange(count), visits)
+
+
+def test_folds_that_lack_a_class_do_not_decide_the_penalty() -> None:
+    """Their figure is not a number, and the least penalty of all would be taken."""
+    met = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        y, people = converting(rng, 14)
+        if min(len(set(people[y == c])) for c in (0.0, 1.0)) < 5:
+            continue
+        folds = StratifiedGroupKFold(5).split(y, y, people)
+        if all(len(set(y[part])) == 2 for fold in folds for part in fold):
+            continue
+        x = rng.standard_normal((len(y), 30)) + 0.3 * y[:, None]
+        fewer = StratifiedGroupKFold(4).split(y, y, people)
+        if any(len(set(y[part])) < 2 for fold in fewer for part in fold):
+            continue
+        met += 1
+        fewer = list(StratifiedGroupKFold(4).split(y, y, people))
+        oracle = GridSearchCV(
+            LogisticRegression(solver="newton-cholesky", max_iter=200),
+            {"C": 1 / PENALTIES},
+            scoring="roc_auc",
+            cv=fewer,
+        ).fit(x, y)
+        assert oracle.best_params_["C"] == logistic(x, y, people).C
+    assert met > 3
+
+
+def test_people_who_cannot_be_dealt_are_refused() -> None:
+    """One of them is ill, in every scan."""
+    people = np.repeat(np.arange(6), 5)
+    with pytest.raises(EngineError, match="cannot be dealt into two parts"):
+        logistic(np.arange(30.0)[:, None], (people == 2).astype(float), people)
 
 
 def test_many_scans_of_few_people_are_too_few(base: Checkpoint) -> None:

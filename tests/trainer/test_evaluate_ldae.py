@@ -180,8 +180,9 @@ def test_others_than_the_two_diagnoses_are_left_out() -> None:
 
 
 def bench(out: Path, rows: tuple[dict[str, str], ...]) -> Bench:
-    """Of two held-out scans."""
-    side = People(rows, np.zeros((len(rows), 2, 2, 2)), np.zeros((len(rows), 1)))
+    """Of held-out scans, each as bright as its number."""
+    shades = np.arange(len(rows))[:, None, None, None] * np.ones((1, 2, 2, 2))
+    side = People(rows, shades, np.zeros((len(rows), 1)))
     asked: Any = SimpleNamespace(checkpoint=SimpleNamespace(sha256="ab"))
     config = RunConfig("Own", str(out))
     return Bench(config, asked, {}, side, side, out, 100, Followed((), False, ()))
@@ -189,6 +190,14 @@ def bench(out: Path, rows: tuple[dict[str, str], ...]) -> Bench:
 
 def test_no_more_scans_are_measured_than_there_are(tmp_path: Path) -> None:
     assert len(bench(tmp_path, ({"age": "1"}, {"age": "2"})).unseen(100)) == 2
+
+
+def test_of_several_visits_one_is_measured(tmp_path: Path) -> None:
+    rows = tuple({"participant_id": f"sub-{n // 3}", "age": str(n)} for n in range(9))
+    held = bench(tmp_path, rows)
+    first = [held.held_out.picture(n) for n in (0, 3, 6)]
+    np.testing.assert_array_equal(held.unseen(100), first)
+    assert len(held.unseen(2)) == 2
 
 
 def test_what_was_measured_is_kept_for_the_same_tables_alone(tmp_path: Path) -> None:

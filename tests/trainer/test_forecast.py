@@ -103,6 +103,11 @@ def test_dates_of_scans_tell_the_ages_of_visits(tmp_path) -> None:
     check_apart(visits)
 
 
+def test_two_scans_of_one_visit_are_no_two_visits(tmp_path) -> None:
+    visits = dated(tmp_path, ["2020-03-01", "2021-03-01"])
+    check_apart([visits[0], visits[0], visits[1]])
+
+
 def test_visits_that_no_table_tells_apart_are_refused(tmp_path) -> None:
     with pytest.raises(EngineError, match="years old both at ses-0 and at ses-1"):
         check_apart(dated(tmp_path, ["", "", ""]))

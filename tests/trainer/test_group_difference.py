@@ -8,7 +8,13 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import pearsonr
 
 from trainer.evaluate import group_difference as tested
-from trainer.evaluate.group_difference import agreement, difference, two_groups
+from trainer.evaluate.group_difference import (
+    agreement,
+    difference,
+    halves_alike,
+    of_people,
+    two_groups,
+)
 
 SHAPE = (18, 20, 18)
 
@@ -51,8 +57,38 @@ def test_the_second_group_less_the_first() -> None:
     np.testing.assert_allclose(difference(maps, names, groups), 1 - 2.5)
 
 
+def test_visits_of_one_person_are_not_in_both_halves() -> None:
+    """Groups that do not differ: with a visit of each in either half r would be 0.9."""
+    mask, rng = ball(), np.random.default_rng(0)
+    people = [f"s{n}" for n in range(16)]
+    groups = ("control", "patient")
+    found = []
+    for trial in range(12):
+        own = [smooth(100 * trial + n) for n in range(16)]
+        subjects = [person for person in people for _ in range(2)]
+        maps = np.stack(
+            [
+                one + 0.1 * one.std() * smooth(int(rng.integers(10**6)))
+                for one in own
+                for _ in range(2)
+            ]
+        )
+        alone = of_people(maps, subjects)
+        np.testing.assert_allclose(alone[3], maps[6:8].mean(0), rtol=1e-6)
+        names = [groups[n % 4 // 2] for n in range(16)]
+        found.append(halves_alike(alone, names, groups, mask))
+    assert abs(np.mean(found)) < 0.3
+
+
 @pytest.mark.parametrize(
-    "names", [["a", "a", "b"], ["a"] * 4, ["a", "a", "b", "b", "c", "c"], ["", "n/a"]]
+    "names",
+    [
+        ["a", "a", "b"],
+        ["a"] * 4,
+        ["a", "a", "b", "b", "c", "c"],
+        ["", "n/a"],
+        ["a"] * 5 + ["NA"] * 5,
+    ],
 )
 def test_without_two_groups_there_is_nothing_to_compare(names: list[str]) -> None:
     assert two_groups(names) is None

@@ -39,7 +39,7 @@ from trainer.config import (
     Target,
     load_config,
 )
-from trainer.loop import train, trained
+from trainer.loop import Item, train, trained
 from trainer.stages import representation
 from trainer.stages.backbone import begin_backbone
 from trainer.stages.ldae import NEW, LdaeStage
@@ -316,6 +316,37 @@ def test_the_encoder_begins_with_torchvisions_weights(
         torch.testing.assert_close(backbone.features[0][0](gray), of_colours)
         notes = one.card.provenance.notes
         assert f"began with the weights of {name}." in notes[-1]
+
+
+def test_the_loss_of_a_batch_is_that_of_its_parts(
+    pretrained: Checkpoint, pictures: np.ndarray
+) -> None:
+    """Processes have a part each, and those whom the table tells fall as they fall."""
+    rows = [{"age": age} for age in ("70", "n/a", "62", "81")]
+    stage = SupervisedStage(
+        SupervisedConfig(LOOP),
+        ENCODER,
+        [Target("age", "Age", "age", unit="years")],
+        pretrained.card,
+        (pictures[:4], rows),
+        (pictures[:2], rows[:2]),
+        flips=False,
+    )
+    network = stage.players[0].network.eval()
+    items = [Item(n, n) for n in range(4)]
+
+    def loss(part: list[Item]) -> float:
+        with torch.no_grad():
+            return float(stage._loss(network, part, None, 0)[0]["age"])
+
+    whole, halves = loss(items), [loss(items[:2]), loss(items[2:])]
+    assert np.mean(halves) == pytest.approx(whole, rel=1e-5)
+    assert halves[0] != pytest.approx(halves[1], rel=1e-3)
+    told = [n for n in range(4) if n != 1]
+    with torch.no_grad():
+        said = network(torch.from_numpy(pictures[told].astype(np.float32))[:, None])
+    errors = stage._errors(said, stage.values[told])
+    assert whole == pytest.approx(float(errors["age"]), rel=1e-5)
 
 
 def without(name: str) -> dict[str, torch.Tensor]:

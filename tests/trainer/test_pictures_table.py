@@ -14,6 +14,7 @@ from napari_brainldm.engine.scan_file import save_volume
 from napari_brainldm.engine.volume import Volume
 from tests.trainer.toys import grid
 from trainer.__main__ import main
+from trainer.evaluate import compared as compared_
 from trainer.evaluate import pictures
 from trainer.evaluate.compared import (
     BLURRED,
@@ -102,11 +103,43 @@ def test_the_segmenters_features_are_for_pictures_in_mni_space(
     assert "N = 6" in found["notes"]["near-projection"]
 
 
+def names(count: int) -> list[str]:
+    return [f"sub-{n}" for n in range(count)]
+
+
+def test_nobody_is_held_against_an_own_other_visit(monkeypatch):
+    """Else real pictures are nearer to real ones than a perfect model's can be."""
+    sides = []
+
+    def seen(real, other):
+        sides.append((real[:, 0].tolist(), other[:, 0].tolist()))
+        return {"Fréchet": 0.0}
+
+    monkeypatch.setattr(compared_, "_figures", seen)
+    whose = np.repeat(np.arange(12), 3)
+    real = np.stack([whose, np.arange(36)], 1).astype(float)
+    drawn(real, {"spoilt": real}, {}, 6, [f"sub-{n}" for n in whose])
+    for reference, other in sides:
+        assert len({*reference, *other}) == len(reference) + len(other) == 12
+
+
+def test_scans_of_one_person_are_told_by_their_names(tmp_path, without_segmenter):
+    """Twelve scans of five people are five pictures."""
+    made = folder(tmp_path / "made", 6, small)
+    real = tmp_path / "real"
+    real.mkdir()
+    for n in range(12):
+        path = real / f"sub-0{n % 5}_ses-{n}_T1w.nii"
+        save_volume(Volume(small(n), np.eye(4)), path)
+    assert "5 pictures of real; at least 12" in said(tmp_path, real, made)
+
+
 def test_more_of_the_same_is_as_near_as_the_floor_and_spoilt_ones_are_not():
     """Features of one law: the same figure as the floor; shifted ones lie further."""
     rng = np.random.default_rng(0)
     real, same, other = (rng.normal(m, 1, (60, 8)) for m in (0, 0, 1))
-    found = drawn(real, {"spoilt": real + 3}, {"same": same, "other": other}, 30)
+    groups = {"same": same, "other": other}
+    found = drawn(real, {"spoilt": real + 3}, groups, 30, names(60))
     mean = {k: np.mean([draw["Fréchet"] for draw in v]) for k, v in found.items()}
     assert mean["same"] == pytest.approx(mean[FLOOR], rel=0.5)
     assert mean[FLOOR] < mean["other"] < mean["spoilt"]
@@ -118,7 +151,7 @@ def test_more_of_the_same_is_as_near_as_the_floor_and_spoilt_ones_are_not():
 def test_a_spoilt_scan_is_never_held_against_itself():
     """Were it, a set spoilt by nothing would be at distance 0."""
     real = np.random.default_rng(0).normal(size=(20, 4))
-    found = drawn(real, {"as it is": real}, {"made": real}, 10)
+    found = drawn(real, {"as it is": real}, {"made": real}, 10, names(20))
     for floor, spoilt in zip(found[FLOOR], found["as it is"], strict=True):
         assert spoilt == floor
         assert floor["Fréchet"] > 0.1

@@ -138,6 +138,18 @@ def test_visits_compound_the_yearly_rates() -> None:
     assert third.volumes.icv_ml == first.volumes.icv_ml
 
 
+def test_without_an_effect_the_ill_change_as_the_well() -> None:
+    ill = PopulationConfig(youngest=70.0, mix=(0.0, 0.0, 1.0), effect=0.0)
+    well = replace(ill, mix=(1.0, 0.0, 0.0))
+    for index in range(5):
+        none, healthy = (draw_subject(c, 1, index) for c in (ill, well))
+        assert (none.diagnosis, healthy.diagnosis) == ("AD", "CN")
+        assert none.rates == healthy.rates
+        assert none.volumes == healthy.volumes
+    half = draw_subject(replace(ill, effect=0.5, spread=0.0), 1, 0)
+    assert half.rates.ventricles == pytest.approx((4.2 + 9.9) / 2)
+
+
 def test_courses_have_the_published_mean_rates(people: list[Subject]) -> None:
     means = {"CN": 4.2, "stable MCI": 5.2, "converter": 8.2, "AD": 9.9}
     for course, mean in means.items():

@@ -52,6 +52,7 @@ from trainer.data.template import (
     rounded,
     save_template,
 )
+from trainer.processes import one_thread
 
 VOLUME_COLUMNS = ("ventricles_ml", "brain_ml", "hippocampus_ml", "icv_ml")
 _COLUMNS = ("participant_id", "age", "sex", "diagnosis", *VOLUME_COLUMNS)
@@ -242,7 +243,8 @@ def _written(
     """Write the people of `waiting`; yield each index when its files are there."""
     if workers <= 1 or len(waiting) <= 1:
         for index in waiting:
-            write_subject(config, root, pack, index)
+            with one_thread():
+                write_subject(config, root, pack, index)
             yield index
         return
     with tempfile.TemporaryDirectory() as scratch:

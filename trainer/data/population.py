@@ -93,7 +93,8 @@ class PopulationConfig:
     converters
         Share of the MCI whose rates of change are those of converters.
     effect
-        Strength of the diagnosis: 0 none, 1 as published.
+        Strength of the diagnosis: 0 none, 1 as published; above 1 it is stronger at the
+        first visit alone.
     spread
         Multiplies every SD between people: 0 gives the medians.
     """
@@ -194,7 +195,8 @@ def draw_subject(config: PopulationConfig, seed: int, index: int) -> Subject:
     volumes = scattered(
         median_volumes(age, sex, _STRENGTH[diagnosis] * config.effect), sex, z[:4]
     )
-    return Subject(index, age, sex, diagnosis, volumes, _rates(course, z[4:]), course)
+    rates = _rates(course, z[4:], config.effect)
+    return Subject(index, age, sex, diagnosis, volumes, rates, course)
 
 
 def scattered(median: Volumes, sex: Sex, z: np.ndarray) -> Volumes:
@@ -245,14 +247,19 @@ def _course(diagnosis: Diagnosis, converts: bool) -> str:
     return "converter" if converts else "stable MCI"
 
 
-def _rates(course: str, z: np.ndarray) -> Rates:
-    """Percent a year of a person `z` (3,) SDs off the mean of the course."""
-    table = _RATES[course]
-    names = ("ventricles", "brain", "hippocampus")
-    drawn = (
-        table[name][0] + table[name][1] * float(value)
-        for name, value in zip(names, z, strict=True)
-    )
+def _rates(course: str, z: np.ndarray, effect: float) -> Rates:
+    """Percent a year of a person `z` (3,) SDs off the mean of the course.
+
+    Without an `effect` that of the healthy; with more than the published, no more.
+    """
+    table, healthy, share = _RATES[course], _RATES["CN"], min(effect, 1.0)
+    drawn = []
+    for name, value in zip(("ventricles", "brain", "hippocampus"), z, strict=True):
+        mean, sd = (
+            (1 - share) * of + share * to
+            for of, to in zip(healthy[name], table[name], strict=True)
+        )
+        drawn.append(mean + sd * float(value))
     return Rates(*drawn)
 
 

@@ -60,17 +60,26 @@ class Compared:
         Name of the row -> pictures of the same kind.
     scaling
         How they came into [0, 1].
+    people
+        Whose each of the real pictures is; empty where each is of somebody else.
     """
 
     grid: Grid
     real: Group
     groups: Mapping[str, Group]
     scaling: str = "the 99.5th percentile of a picture's bright voxels is 1"
+    people: Sequence[str] = ()
+
+    @property
+    def whose(self) -> Sequence[str]:
+        """Whose each of the real pictures is."""
+        return self.people or tuple(str(n) for n in range(len(self.real)))
 
     @property
     def n(self) -> int:
-        """Pictures a side of every distance: the real ones serve both sides."""
-        return min(len(self.real) // 2, *(len(g) for g in self.groups.values()))
+        """Pictures a side of every distance: the real people serve both sides."""
+        people = len(set(self.whose))
+        return min(people // 2, *(len(g) for g in self.groups.values()))
 
     @property
     def facts(self) -> str:
@@ -85,15 +94,16 @@ class Compared:
 
 def check_enough(compared: Compared) -> None:
     """Raise an EngineError if a distance cannot be told, or not beside its floor."""
-    counts = {"real": len(compared.real) // 2}
+    people = len(set(compared.whose))
+    counts = {"real": people // 2}
     counts |= {name: len(group) for name, group in compared.groups.items()}
     for name, count in counts.items():
         if count < LEAST:
             need = 2 * LEAST if name == "real" else LEAST
-            found = len(compared.real) if name == "real" else count
+            found = people if name == "real" else count
             raise EngineError(
-                f"There are {found} pictures of {name}; at least {need} are needed, "
-                "for real pictures are held against other real ones. Give more."
+                f"There are {found} pictures of {name}; at least {need} are needed, of "
+                "as many people, for real ones are held against others'. Give more."
             )
 
 
@@ -120,11 +130,12 @@ def nearness(compared: Compared, network: Features) -> Table:
         NOISY: network.all_of(noisy(p, n) for n, p in enumerate(compared.real)),
     }
     groups = {name: network.all_of(g) for name, g in compared.groups.items()}
-    found = drawn(real, spoilt, groups, compared.n)
+    found = drawn(real, spoilt, groups, compared.n, compared.whose)
     note = (
         f"Fréchet distance in float64 of the features as they are; the others of "
         f"features in SD of the real ones, k = {NEIGHBOUR}. N = {compared.n} a side, "
-        f"means over {DRAWS} random halves of {len(real)} real pictures. "
+        f"means over {DRAWS} random halves of {len(set(compared.whose))} people with "
+        "a real picture, one of each. "
         f"{compared.facts}"
     )
     rows: tuple[Row, ...] = tuple(
@@ -135,24 +146,33 @@ def nearness(compared: Compared, network: Features) -> Table:
 
 
 def drawn(
-    real: Floats, spoilt: Mapping[str, Floats], groups: Mapping[str, Floats], n: int
+    real: Floats,
+    spoilt: Mapping[str, Floats],
+    groups: Mapping[str, Floats],
+    n: int,
+    people: Sequence[str],
 ) -> dict[str, list[dict[str, float]]]:
     """Figures of every draw, by the name of the row.
 
     Parameters
     ----------
     real
-        Features (N, D), N at least 2 n.
+        Features (N, D) of at least 2 n people.
     spoilt
         Of the same pictures, spoilt: (N, D). They are drawn from the other half too,
         so that no scan is held against itself.
     groups
         Of pictures without partner, (M, D), M at least n.
+    people
+        (N,), whose each picture is: nobody is on both sides, or twice on one.
     """
+    scans = [np.flatnonzero(np.asarray(people) == one) for one in dict.fromkeys(people)]
     found: dict[str, list[dict[str, float]]] = {}
     rng = np.random.default_rng(0)
     for _ in range(DRAWS):
-        order = rng.permutation(len(real))
+        order = np.array(
+            [rng.choice(scans[one]) for one in rng.permutation(len(scans))]
+        )
         reference, other = real[order[:n]], order[n : 2 * n]
         sides = {FLOOR: real[other]}
         sides |= {k: g[rng.permutation(len(g))[:n]] for k, g in groups.items()}

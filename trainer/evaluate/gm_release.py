@@ -22,6 +22,7 @@ from trainer.evaluate.group_difference import (
     agreement,
     difference,
     halves_alike,
+    of_people,
     two_groups,
 )
 from trainer.gm_runs import fnc_of, with_fnc
@@ -63,7 +64,7 @@ def held_out(
     yield told.guidance(found).markdown()
     figures = _figures(found)
     known = _groups(dataset.held_out)
-    names = [known[subject] for subject in unseen.subjects]
+    names = [known[subject] for subject in dict.fromkeys(unseen.subjects)]
     groups = two_groups(names)
     if groups is None:
         yield (
@@ -129,10 +130,11 @@ def _groups_alike(
     that can be asked for.
     """
     seeds = unseen.places.tolist()
-    made = np.stack(list(measured.expected_maps(renderer, vectors, seeds)))
-    real = difference(unseen.maps, names, groups)
+    expected = np.stack(list(measured.expected_maps(renderer, vectors, seeds)))
+    made, own = (of_people(m, unseen.subjects) for m in (expected, unseen.maps))
+    real = difference(own, names, groups)
     found = agreement(difference(made, names, groups), real, unseen.mask)
-    ceiling = halves_alike(unseen.maps, names, groups, unseen.mask)
+    ceiling = halves_alike(own, names, groups, unseen.mask)
     title = f"{groups[1]} less {groups[0]}, generated against real"
     figures = {
         f"{title}: r": found.r,

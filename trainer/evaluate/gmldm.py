@@ -103,6 +103,7 @@ def _check_settings(bench: Bench) -> None:
         config.gm_autoencoder,
         config.gmldm,
         config.gm_table,
+        config.data.flips,
         pictures.name,
         hashlib.sha256(bench.people.vectors.tobytes()).hexdigest(),
         before_of(config).sha256,

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from trainer.data.bids import MISSING
+
 if TYPE_CHECKING:
     from napari_brainldm.engine.volume import Array
 
@@ -37,12 +39,19 @@ class Agreement:
 
 
 def two_groups(names: Sequence[str]) -> tuple[str, str] | None:
-    """The two groups of `names`, sorted; None unless there are two with enough."""
-    counts = Counter(name for name in names if name and name != "n/a")
+    """The two groups of `names`, one a person; None unless two have enough people."""
+    counts = Counter(name for name in names if name not in MISSING)
     if len(counts) != 2 or min(counts.values()) < LEAST:
         return None
     first, second = sorted(counts)
     return first, second
+
+
+def of_people(maps: Array, subjects: Sequence[str]) -> Array:
+    """The mean of each person's maps (N, i, j, k), by first appearance."""
+    known = np.asarray(subjects)
+    people = dict.fromkeys(subjects)
+    return np.stack([maps[known == person].mean(0) for person in people])
 
 
 def difference(maps: Array, names: Sequence[str], groups: tuple[str, str]) -> Array:
@@ -57,7 +66,8 @@ def halves_alike(
 ) -> float | None:
     """Pearson's r of the groups' difference in two halves of each group's people.
 
-    The halves are every other person's. None where a group has under two people a half.
+    Of maps with one a person (`of_people`): the halves are every other person's. None
+    where a group has under two people a half.
     """
     known = np.asarray(names)
     half = np.zeros(len(known), int)

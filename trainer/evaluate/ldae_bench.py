@@ -99,6 +99,7 @@ class Bench:
             "scans": [[one.source, one.rows] for one in (self.train, self.held_out)],
             "n": self.n,
             "targets": repr(self.config.directions.targets),
+            "forecast": repr(self.config.forecast.covariates),
             "visits": [[_visit(one) for one in p] for p in self.followed.people],
             "asked": self.followed.asked,
             "T": [STEPS, RACED, *reconstruction.STEPS],
@@ -115,6 +116,8 @@ class Bench:
         return list(parts.each(self.parts / name, self.made_of, count, make))
 
     def unseen(self, count: int) -> list[Array]:
-        """The first held-out pictures (i, j, k)."""
-        there = min(count, len(self.held_out.rows))
-        return [self.held_out.picture(n) for n in range(there)]
+        """The first held-out pictures (i, j, k), one of each person."""
+        first: dict[str, int] = {}
+        for place, row in enumerate(self.held_out.rows):
+            first.setdefault(row.get("participant_id") or str(place), place)
+        return [self.held_out.picture(n) for n in list(first.values())[:count]]

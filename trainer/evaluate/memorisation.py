@@ -18,7 +18,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Ratio:
-    """Mean nearest distance to training over that to held-out scans, 95 % interval."""
+    """Mean nearest distance to training over that to held-out scans.
+
+    From `low` to `high` lie 95 % of single draws; `value` is their median, in which the
+    drawing of scans cancels out, so its own interval is narrower: that 1 lies within
+    is no proof that nothing is copied. `copies` asks that of every picture.
+    """
 
     value: float
     low: float
@@ -31,7 +36,7 @@ class Ratio:
 
 
 def nearest_ratio(training: Floats, held_out: Floats, seed: int = 0) -> Ratio:
-    """Ratio of mean nearest distances, bootstrapped over samples and over scans.
+    """Ratio of mean nearest distances, drawn again over samples and over scans.
 
     Parameters
     ----------

@@ -221,7 +221,7 @@ def _near_table(samples: Marks, training: Marks, held_out: Marks) -> Table:
         )
     note = (
         "Mean distance of pictures to the nearest training scan over that to the "
-        "nearest held-out scan, as many of either; 95 % interval. 1 is no sign of "
+        "nearest held-out scan, as many of either; 95 % of draws. 1 is no sign of "
         "copies, below 1 is one."
     )
     return Table("nearest", "Nearest scans", tuple(rows), note)

@@ -55,7 +55,8 @@ def compare_folders(folders: Folders) -> Iterator[str]:
         Folder(root, folders.most) for root in (folders.real, folders.generated)
     )
     check_same(real, generated)
-    compared = Compared(real.grid, real, {"generated": generated})
+    groups = {"generated": generated}
+    compared = Compared(real.grid, real, groups, people=real.people)
     check_enough(compared)
     networks = feature_sets(real.grid, folders.features, best_device())
     yield f"{real.told()} real and {generated.told()} generated pictures"

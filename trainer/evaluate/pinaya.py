@@ -144,7 +144,8 @@ def pinaya(
     yield from make(recipes, ask.n, folder, Recipe.ready)
     kept = {recipe.title: Kept(folder / recipe.key, ask.n) for recipe in recipes}
     grid = load_checkpoint(ask.path).card.grid
-    compared = Compared(grid, real, kept, SCALING)
+    people = [entry.subject for entry in dataset.held_out]
+    compared = Compared(grid, real, kept, SCALING, people)
     check_enough(compared)
     networks = feature_sets(grid, ask.features, best_device())
     parts = yield from _measured(compared, networks)

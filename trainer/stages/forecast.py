@@ -125,8 +125,12 @@ def person_then(entry: Entry) -> Conditions:
 
 
 def check_apart(visits: Sequence[Entry]) -> None:
-    """Raise an EngineError unless the visits of one person are told apart by age."""
-    told = sorted((age_of(entry), entry.session) for entry in visits)
+    """Raise an EngineError unless the visits of one person are told apart by age.
+
+    Several scans of one visit are of one age.
+    """
+    scans = {entry.session: entry for entry in reversed(visits)}
+    told = sorted((age_of(entry), name) for name, entry in scans.items())
     for (age, first), (other, second) in pairwise(told):
         if other - age < SAME:
             raise EngineError(

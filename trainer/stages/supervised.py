@@ -97,6 +97,7 @@ class SupervisedStage:
         values = self._values(train[1])
         self.mean, self.std = _scale(values, self.targets)
         self.values = self._scaled(values)
+        self.share = (~self.values.isnan()).double().mean(0)
         self.truth = self._scaled(self._values(held_out[1]))
         self.count = len(self.pictures_) * (2 if flips else 1)
         with torch.random.fork_rng(devices=[]):
@@ -128,7 +129,12 @@ class SupervisedStage:
         count = len(self.pictures_)
         pictures = torch.stack([self._picture(item.index) for item in items])
         truth = self.values[[item.index % count for item in items]]
-        return self._errors(network(pictures.to(device)), truth.to(device)), None
+        found = self._errors(network(pictures.to(device)), truth.to(device))
+        # a mean over all scans, told or not: a batch that is dealt out to processes has
+        # the same loss, however those that are told fall
+        told = (~truth.isnan()).double().mean(0) / self.share
+        weights = zip(self.targets, told.tolist(), strict=True)
+        return {t.name: found[t.name] * weight for t, weight in weights}, None
 
     def _picture(self, index: int) -> Tensor:
         """(1, i, j, k), from the count of pictures on mirrored."""

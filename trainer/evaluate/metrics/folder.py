@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ class Folder(OneByOne):
     ----------
     paths, total
         The files taken, by name; how many there are.
+    people
+        Whose each is: as BIDS names them, else each of somebody else.
 
     Raises
     ------
@@ -47,6 +50,7 @@ class Folder(OneByOne):
         self.total = len(every)
         drawn = np.random.default_rng(0).permutation(len(every))[:most]
         self.paths = [every[n] for n in sorted(drawn)]
+        self.people = [_person(path) for path in self.paths]
         self.grid = _read(self.paths[0]).grid
 
     def __len__(self) -> int:
@@ -87,6 +91,11 @@ def unit_range(name: str, data: Array) -> Array:
             "a picture of a brain there."
         )
     return normalise(data, bright, high=PERCENTILE)[0]
+
+
+def _person(path: Path) -> str:
+    found = re.match(r"sub-[0-9A-Za-z]+", path.name)
+    return found.group() if found else str(path)
 
 
 def _paths(root: Path) -> list[Path]:
