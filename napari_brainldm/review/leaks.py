@@ -191,7 +191,8 @@ def _of_two(
     scores = sum(_scores(rows[which], signal, seed + r, 100) for r in range(REPEATS))
     area = auc_interval(*_of_classes(np.asarray(scores), signal))
     telling = _telling(rows[which], names, signal)
-    chance = _chance(rows[which], signal, area.estimate) if _stands_out(area) else 1.0
+    asked = _stands_out(area) and min(len(real), len(made)) >= FEW
+    chance = _chance(rows[which], signal, area.estimate) if asked else 1.0
     return Finding(("real", other), (len(real), len(made)), area, telling, chance)
 
 
