@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from napari_brainldm.engine import program
+from napari_brainldm.engine.conform import canonical
 from napari_brainldm.engine.export import export
 from napari_brainldm.engine.files import put_whole, writing_into
 from napari_brainldm.engine.request import EngineError
@@ -75,8 +76,11 @@ def write_moving(film: Film, path: Path, frames_per_second: float = 4.0) -> Path
 
 
 def page(picture: Volume, caption: str) -> Image.Image:
-    """Middle slices (sagittal, coronal, axial) with caption and mark, 8-bit gray."""
-    slices = [_shown(one) for one in middle_slices(picture.data)]
+    """Middle slices (sagittal, coronal, axial) with caption and mark, 8-bit gray.
+
+    Right is on the right whichever way the voxels of `picture` run, and says so.
+    """
+    slices = [_shown(one) for one in middle_slices(canonical(picture).data)]
     height = max(one.shape[0] for one in slices)
     width = sum(one.shape[1] for one in slices) + _GAP * (len(slices) - 1)
     sheet = Image.new("L", (_even(width), _even(height + 2 * _GAP + _TEXT)))
@@ -84,6 +88,8 @@ def page(picture: Volume, caption: str) -> Image.Image:
     for one in slices:
         sheet.paste(Image.fromarray(one), (left, (height - one.shape[0]) // 2))
         left += one.shape[1] + _GAP
+        if one is not slices[0]:
+            _write_side(sheet, left - _GAP, height // 2)
     _write_on(sheet, caption, height + _GAP)
     return sheet
 
@@ -110,6 +116,11 @@ def _write_on(sheet: Image.Image, caption: str, top: int) -> None:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT - 2)
     draw.text((_GAP, top), caption, fill=255, font=font)
     draw.text((sheet.width - _GAP, top), MARK, fill=255, font=font, anchor="ra")
+
+
+def _write_side(sheet: Image.Image, right: int, middle: int) -> None:
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT - 6)
+    draw.text((right - 1, middle), "R", fill=255, font=font, anchor="rm")
 
 
 def _animate(

@@ -69,6 +69,19 @@ def test_slices_show_right_on_the_right_and_top_above():
     assert sagittal[4, 7] == 2
 
 
+def test_voxels_that_run_to_the_left_are_not_mirrored():
+    """As those of both public models do."""
+    data = np.zeros((20, 24, 20), np.float32)
+    data[15:18, 10:14, 9:12] = 1  # on the right
+    ahead = Volume(data, np.diag([2.0, 2, 2, 1]))
+    turned = np.diag([-2.0, 2, 2, 1])
+    turned[0, 3] = 2.0 * 19
+    back = Volume(np.ascontiguousarray(data[::-1]), turned)
+    assert np.array_equal(page(ahead, ""), page(back, ""))
+    axial = np.asarray(page(ahead, ""))[:, -60:]
+    assert axial[24:48, 45:54].mean() > 100 > axial[24:48, 6:15].mean()
+
+
 def test_caption_and_mark_are_burnt_in():
     dark = Volume(np.zeros((20, 24, 20), np.float32), np.eye(4))
     first, second = (np.asarray(page(dark, text)) for text in ("Age 30", "Age 80"))
