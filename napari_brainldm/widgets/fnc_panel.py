@@ -20,7 +20,7 @@ from napari_brainldm.engine.fnc_edit import strange
 from napari_brainldm.engine.heat import cells_between, heat_of_fnc
 from napari_brainldm.engine.lineage import scaled, swapped, without
 from napari_brainldm.engine.request import EngineError
-from napari_brainldm.widgets.fnc_source import FncSource
+from napari_brainldm.widgets.fnc_source import TRAINING, FncSource
 from napari_brainldm.widgets.heat_map import HeatMap
 from napari_brainldm.widgets.looks import (
     DARK,
@@ -98,10 +98,12 @@ class FncPanel(QWidget):
         """Begin with a model; None for one that knows no connectivity."""
         self.source.prepare(law, components)
         self._name(self.source.table.components if self.source.table else components)
-        if law is None:
-            self.kept = self._begun = None
-        elif self.kept is None or self.kept.count != len(components):
-            self.kept = self._begun = self.source.begun("training mean")
+        before, self._begun = self.kept, None
+        if law is not None and before is not None and before.count == len(components):
+            self._begun = self.source.follow(before)
+        if self._begun is None:  # the mean of another model, or a draw from its law
+            self.kept = None if law is None else self.source.begun(TRAINING)
+            self._begun = None if self.kept is None else self.source.follow(self.kept)
         self._refresh()
 
     def show_table(self, table: FncTable) -> None:
@@ -110,7 +112,11 @@ class FncPanel(QWidget):
         self.source.show_table(table)
 
     def show_fnc(self, fnc: Fnc) -> None:
-        """Show `fnc` as it is, without a signal."""
+        """Show `fnc` as it is, without a signal, and what it began with."""
+        self._begun = self.source.follow(fnc) or fnc
+        self._show(fnc)
+
+    def _show(self, fnc: Fnc) -> None:
         self.kept = fnc
         self._set_factor(1.0)
         self._refresh()
@@ -126,8 +132,7 @@ class FncPanel(QWidget):
 
     def _on_source_chosen(self, fnc: Fnc) -> None:
         self._begun = fnc
-        self.show_fnc(fnc)
-        self.released.emit()
+        self._edit(fnc)
 
     def _on_slider_value_changed(self) -> None:
         self._refresh()
@@ -168,7 +173,7 @@ class FncPanel(QWidget):
             self._edit(self._begun)
 
     def _edit(self, fnc: Fnc) -> None:
-        self.show_fnc(fnc)
+        self._show(fnc)
         self.released.emit()
 
     def _bake(self) -> None:

@@ -22,11 +22,13 @@ from napari_brainldm.engine.fnc import Fnc, FncTable
 from napari_brainldm.engine.fnc_array import SCALES
 from napari_brainldm.engine.fnc_edit import FncLaw, mean_of
 from napari_brainldm.engine.fnc_file import SUFFIXES, read_fnc
-from napari_brainldm.engine.lineage import drawn
+from napari_brainldm.engine.lineage import drawn, lineage_of
 from napari_brainldm.engine.resources import bundled_fnc
 from napari_brainldm.widgets.looks import named, quiet, section, sentence_label
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_brainldm.engine.components import Components
 
 FILES = f"Connectivity ({' '.join(f'*{suffix}' for suffix in SUFFIXES)})"
@@ -120,6 +122,7 @@ class FncSource(QWidget):
         named(self.picker, "Connectivity of", "Whose connectivity pictures are made of")
         named(self.file, "Open connectivity", "Open a file of connectivity")
         named(self.sample, "Open the sample", "Simulated people, ready to compare")
+        self.picker.setPlaceholderText("Of a former picture")
         self.picker.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
@@ -159,6 +162,27 @@ class FncSource(QWidget):
         if place >= 0:
             self.picker.setCurrentIndex(place)
             self._on_picker_activated(place)
+
+    def follow(self, fnc: Fnc) -> Fnc | None:
+        """Choose in the list what `fnc` began with, without a signal; returns that.
+
+        None, and nothing is chosen, where it began with nothing of the list.
+        """
+        lineage = lineage_of(fnc)
+        begun = fnc.digest if lineage is None else lineage.begun
+        found = next((one for one in self._known() if one[1].digest == begun), None)
+        with quiet(self.picker):
+            place = -1 if found is None else self.picker.findData(found[0])
+            self.picker.setCurrentIndex(place)
+        return None if found is None else found[1]
+
+    def _known(self) -> Iterator[tuple[str, Fnc]]:
+        """What stands in the list and is always the same."""
+        if self.law is not None:
+            yield TRAINING, self.begun(TRAINING)
+        if self.table is not None:
+            yield MEAN, mean_of(self.table)
+            yield from zip(self.table.participants, self.table.people(), strict=True)
 
     def others(self) -> tuple[str, ...]:
         """Participants whose connectivity can be taken."""
