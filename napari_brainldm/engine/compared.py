@@ -73,6 +73,11 @@ class Compared:
         return len(self.differences)
 
     @property
+    def spreads(self) -> bool:
+        """Whether differences have an SD: over people, or over seeds of one."""
+        return self.people > 1 or self.seeds > 1
+
+    @property
     def mean(self) -> Volume:
         """Mean difference over people, signed."""
         return self._volume(self.differences.mean(0))
@@ -95,10 +100,13 @@ class Compared:
         """What may be inferred: n, and of what."""
         seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
         if self.people == 1:
-            return (
+            told = (
                 f"One subject, {seeds}: this describes the model, not a "
                 "population, so there are no p-values."
             )
+            if not self.spreads:
+                told += " An effect size needs two seeds or more."
+            return told
         return (
             f"{self.people} subjects, {seeds} each; the subject is the unit of "
             "inference, seeds are averaged first."

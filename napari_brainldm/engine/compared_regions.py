@@ -44,7 +44,8 @@ class RegionContrast:
     frac_in_mask
         Share of its voxels within the mask.
     sd_seed, sd_subject
-        SD over the seeds of one subject (mean over subjects), and over subjects.
+        SD over the seeds of one subject (mean over subjects; None for one seed), and
+        over subjects.
     dz, g, ci_lo, ci_hi, t, p_perm, q_fdr, p_fwe, sign_consistency
         Over subjects, see `engine.inference`; None for one subject alone.
     null95
@@ -117,11 +118,12 @@ def region_contrasts(
         "mean_A": means(compared.first.data[None])[0],
         "mean_B": means(compared.second.data[None])[0],
         "diff": values.mean(0),
-        "sd_seed": means(compared.seed_sd).mean(0),
         "frac_in_mask": means(mask[None].astype(np.float32))[0],
     }
     with np.errstate(divide="ignore", invalid="ignore"):
         columns["diff_pct"] = 100 * columns["diff"] / columns["mean_B"]
+    if compared.seeds > 1:
+        columns["sd_seed"] = means(compared.seed_sd).mean(0)
     if null is not None:
         by_chance = null_weights(len(null), compared.people) @ means(null)
         columns["null95"] = np.percentile(np.abs(by_chance), NULL_LEVEL, axis=0)

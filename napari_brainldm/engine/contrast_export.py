@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from napari_brainldm.engine.fnc_contrast import Contrasted
     from napari_brainldm.engine.renderer import Renderer
+    from napari_brainldm.engine.request import Derived
 
 OF_MANY = {
     "diff": "difference",
@@ -52,6 +53,25 @@ OF_ONE = {
 }
 COMMON = {"mean_A": "A", "mean_B": "B", "n_vox": "voxels", "flags": "flags"}
 """Fields of a `RegionContrast` and their heads on screen; the file has all fields."""
+
+INTENSITIES = {
+    "difference": "A minus B",
+    "adjusted": "A minus B, less its mean within the mask",
+    "sd": "SD of A minus B",
+    "effect": "Hedges' g of pairs; of one subject, mean / SD over seeds",
+    "percentile": "percent of the null below |A minus B|",
+    "mask": "1 within the mask, 0 outside",
+    "sd-seeds": "SD of A minus B over seeds, mean over subjects",
+    "ci-low": "lower end of the 95 % interval of A minus B",
+    "ci-high": "upper end of the 95 % interval of A minus B",
+    "same-sign": "share of subjects whose difference has the sign of the mean",
+    "t": "t",
+    "tfce": "TFCE of t",
+    "q": "q (false discovery rate)",
+    "logp-max-t": "-log10 p (family-wise)",
+    "logp-max-tfce": "-log10 p (family-wise)",
+}
+"""Map -> what its voxels hold; those of A and B are pictures."""
 
 MASK = f"voxels in which the mean of A or of B is above {SHOWN:g}"
 
@@ -101,12 +121,21 @@ def maps_of(made: Contrasted) -> dict[str, Volume]:
         "A": compared.first,
         "B": compared.second,
         "difference": compared.mean,
-        "sd": made.spread,
-        "effect": made.effect,
     }
+    if compared.spreads:
+        maps |= {"sd": made.spread, "effect": made.effect}
     if "global" in judge(made).flags:
         maps["adjusted"] = made.adjusted
     return maps if null is None else maps | {"percentile": null}
+
+
+def map_record(
+    renderer: Renderer, derived: Derived, picture: Volume, name: str
+) -> dict[str, Any]:
+    """What the map called `name` is saved with, and what its voxels hold."""
+    notes = derived_record(renderer, derived, picture) | {"Map": name}
+    held = INTENSITIES.get(name)
+    return notes if held is None else notes | {"Intensity": held}
 
 
 def _further_maps(
@@ -118,11 +147,12 @@ def _further_maps(
     if compared.people > 1:
         low, high = interval(compared.differences.astype(np.float64))
         found |= {
-            "sd-seeds": compared.seed_sd.mean(0),
             "ci-low": low,
             "ci-high": high,
             "same-sign": sign_consistency(compared.differences.astype(np.float64)),
         }
+        if compared.seeds > 1:
+            found["sd-seeds"] = compared.seed_sd.mean(0)
     return found if tested is None else found | tested.maps()
 
 
@@ -193,8 +223,7 @@ def write_contrast(
     common = {key: told[key] for key in ("Inference", "Mask", "Smoothing", "Atlas")}
     written = []
     for name, picture in maps.items():
-        record = derived_record(renderer, made.compared.record, picture)
-        notes = record | common | {"Map": name}
+        notes = map_record(renderer, made.compared.record, picture, name) | common
         written.append(write_picture(picture, notes, folder, f"{stem}_{name}"))
     with writing_into(folder):
         for name, content in _files(made, reading, told).items():

@@ -161,8 +161,9 @@ def region_bars(made: Contrasted, rows: Sequence[RegionContrast]) -> Any:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     bars = "95 % CI" if made.compared.people > 1 else "SD over seeds"
+    lines = f"Lines: {bars}. " if made.compared.spreads else ""
     words = (
-        f"Lines: {bars}. Gray: less than the autoencoder's own error. Regions under "
+        f"{lines}Gray: less than the autoencoder's own error. Regions under "
         f"{SMALL} voxels are left out."
     )
     if made.compared.people > 1:

@@ -48,6 +48,8 @@ class LeftOut:
     ----------
     age
         Years.
+    hidden
+        Digest of the scan that was left out.
     request
         Of the prediction: the other visits alone.
     predicted, reconstruction
@@ -60,6 +62,7 @@ class LeftOut:
     """
 
     age: float
+    hidden: str
     request: Request
     predicted: Volume
     reconstruction: Volume
@@ -99,6 +102,7 @@ def leave_out(
     truths = {"the scan": real.volume, "its reconstruction": reconstruction}
     return LeftOut(
         age,
+        digest,
         request,
         predicted,
         reconstruction,

@@ -19,7 +19,13 @@ from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.fnc_panel import FncPanel
 from napari_brainldm.widgets.job import Step, Task, Tick
 from napari_brainldm.widgets.looks import colours_of
-from napari_brainldm.widgets.saliency import Asked, Found, Saliency, words_of
+from napari_brainldm.widgets.saliency import (
+    Asked,
+    Found,
+    Saliency,
+    title_of,
+    words_of,
+)
 from napari_brainldm.widgets.saliency_panel import BY_BLOCK, GRADIENTS, SaliencyPanel
 
 if TYPE_CHECKING:
@@ -78,6 +84,7 @@ class ConnectivityDock(ExploreDock):
         self.contrast.tabled.connect(self.contrasts.tables.show)
         self.contrast.voxels.asked.connect(self.contrasts.test)
         self.contrast.writing.connect(self.contrasts.write)
+        self.contrasts.begun.connect(self.contrast.forget)
         self.contrasts.sharpened.connect(self.contrast.tell_progress)
         self.contrasts.told.connect(self._on_contrasts_told)
         self.contrasts.tested_voxels.connect(self._on_voxels_tested)
@@ -198,7 +205,8 @@ class ConnectivityDock(ExploreDock):
         told = "Not tested with randomised weights." if test is None else test.told()
         good = test is not None and test.passed
         self.saliency.forget()
-        self.saliency.tell(words_of(found), told, good)
+        words = f"{title_of(found)} {words_of(found)}"
+        self.saliency.tell(words, told, good)
         if found.asked.method in BY_BLOCK:
             self.saliency.show_blocks(found.value.heat())
         elif found.asked.method == GRADIENTS:

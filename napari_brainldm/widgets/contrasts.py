@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.compared import Sharpened
-from napari_brainldm.engine.contrast_export import Reading, maps_of, write_contrast
+from napari_brainldm.engine.contrast_export import (
+    Reading,
+    map_record,
+    maps_of,
+    write_contrast,
+)
 from napari_brainldm.engine.contrast_flags import Judged, judge
-from napari_brainldm.engine.export import derived_record
 from napari_brainldm.engine.fnc_contrast import (
     Contrasted,
     contrasted,
@@ -65,6 +69,7 @@ class Contrasts(QObject):
         What is shown of it below the canvas.
     """
 
+    begun = Signal()  # of the last one nothing is kept
     sharpened = Signal(int, int)  # pairs done, of how many
     told = Signal(object, object)  # Contrasted, Judged
     tested_voxels = Signal(str)  # what the test says
@@ -111,7 +116,8 @@ class Contrasts(QObject):
         task = Task("contrast", work, self._on_made, along=self._on_sharpened)
         if self._desk.background(task):
             self.forget()
-            self._drop(*(name for name in self._layers if name != "difference"))
+            self._drop(*tuple(self._layers))
+            self.begun.emit()
 
     def outline(self, threshold: float) -> None:
         """Outline where the effect is at least `threshold`; 0 for nowhere."""
@@ -177,12 +183,11 @@ class Contrasts(QObject):
     def _show(self, name: str, picture: Volume, came: Derived) -> None:
         title, kind = NAMES[name]
         before = self._layers.get(name)
-        layer = overlays.show_map(self._viewer, before, title, picture, kind)
+        assert self._desk.renderer is not None
+        notes = map_record(self._desk.renderer, came, picture, name)
+        layer = overlays.show_map(self._viewer, before, title, picture, kind, notes)
         if layer is not before and name != "difference":
             overlays.hide(layer)  # the difference is what was asked for
-        assert self._desk.renderer is not None
-        record = derived_record(self._desk.renderer, came, picture)
-        layer.metadata["record"] = record
         self._layers[name] = layer
 
     def _show_outline(self, made: Contrasted) -> None:

@@ -33,6 +33,9 @@ TITLES = {
 }
 """Work in the background, as sentences name it."""
 
+BACKGROUND = tuple(TITLES)
+"""Tasks during which the rest of a dock can be used."""
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -97,6 +100,11 @@ class Desk(QObject):
     def busy(self) -> bool:
         """Whether a task runs or waits."""
         return self._job.busy
+
+    @property
+    def pressing(self) -> bool:
+        """Whether a task that is not in the background runs or waits."""
+        return self._job.pressing
 
     @property
     def loading(self) -> bool:
@@ -235,6 +243,7 @@ class Desk(QObject):
     def _show(self, picture: Picture) -> None:
         self.findings = None
         overlays.veil(self._structures)
+        overlays.show_words(self._viewer, "")  # they are about an older picture
         layer = layers.show(self._viewer, self.layer, picture.volume, picture.record)
         if layer is not self.layer:
             self._drop_structures()  # they would lie under a new layer

@@ -90,13 +90,21 @@ def show(viewer: Any, layer: Any, picture: Volume, record: dict[str, Any]) -> An
     orient(viewer)
     if layer is None or layer not in viewer.layers or not fits(layer, picture):
         data, keywords, _ = layer_tuple(picture, "Synthetic brain", LIMITS)
-        layer = viewer.add_image(data, **keywords)
+        layer = marked_layer(viewer, data, keywords, record)
     else:
         # in place: a new array would cost twice the time and rebuild the geometry
         np.copyto(layer.data, reorient(picture, "RAS").data.T)
         layer.refresh(thumbnail=False, extent=False, highlight=False)
     layer.metadata["record"] = record
     return layer
+
+
+def marked_layer(
+    viewer: Any, data: Array, keywords: dict[str, Any], record: dict[str, Any]
+) -> Any:
+    """A new layer of a synthetic picture, marked before anybody hears of it."""
+    metadata = keywords["metadata"] | {"record": record}
+    return viewer.add_image(data, **keywords | {"metadata": metadata})
 
 
 def finish(layer: Any) -> None:
@@ -283,9 +291,10 @@ def write_volume(
 
 def _truthful(record: dict[str, Any], volume: Volume) -> dict[str, Any]:
     """`record`, which says so when the picture was changed after it was made."""
-    if record.get("PictureSha256") == volume.digest:
-        return record
-    return record | {"EditedAfterwards": True, "PictureSha256": volume.digest}
+    digest = volume.digest
+    if record.get("PictureSha256", digest) == digest:  # frames of a film have none
+        return record | {"PictureSha256": digest}
+    return record | {"EditedAfterwards": True, "PictureSha256": digest}
 
 
 def _stem(path: Path) -> str:

@@ -28,6 +28,7 @@ from napari_brainldm.widgets.layers import (
     LayerTuple,
     fits,
     layer_tuple,
+    marked_layer,
     placed,
     reorient,
 )
@@ -109,8 +110,7 @@ def show_reference(
     if layer is not None and layer in viewer.layers:
         return layer
     data, keywords, _ = layer_tuple(picture, "Reference", LIMITS)
-    layer = viewer.add_image(data, **keywords)
-    layer.metadata["record"] = record
+    layer = marked_layer(viewer, data, keywords, record)
     viewer.layers.move(viewer.layers.index(layer), 0)
     return layer
 
@@ -125,7 +125,7 @@ def show_difference(
     """
     if not _updated(viewer, layer, change):
         data, keywords, _ = layer_tuple(change, "Difference", _symmetric(change.data))
-        layer = viewer.add_image(data, **keywords | OVER)
+        layer = marked_layer(viewer, data, keywords | OVER, record)
     layer.metadata["record"] = record
     if layer.metadata.pop("veiled", False):
         layer.visible = True
@@ -150,7 +150,9 @@ def _symmetric(data: Array) -> tuple[float, float]:
 # -- several pictures --------------------------------------------------------------
 
 
-def show_film(viewer: Any, film: Film, units: Sequence[str]) -> Any:
+def show_film(
+    viewer: Any, film: Film, units: Sequence[str], record: dict[str, Any]
+) -> Any:
     """Show a sweep as one layer with its axes before (S, A, R); returns it.
 
     Frames of numbers lie at their values, so that napari's sliders show these; `units`
@@ -170,7 +172,8 @@ def show_film(viewer: Any, film: Film, units: Sequence[str]) -> Any:
         "units": (*(known_unit(unit) for unit in units), *UNITS),
         "metadata": {"film": film.record.to_plain(), "captions": film.captions},
     }
-    return viewer.add_image(data.reshape(*counts, *data.shape[1:]), **keywords)
+    frames_along = data.reshape(*counts, *data.shape[1:])
+    return marked_layer(viewer, frames_along, keywords, record)
 
 
 def _spacing(values: Sequence[Any]) -> tuple[float, float]:
@@ -186,7 +189,14 @@ def known_unit(unit: str) -> str:
     return {"years": "year", "ml": "milliliter"}.get(unit, "pixel")
 
 
-def show_map(viewer: Any, layer: Any, name: str, picture: Volume, kind: str) -> Any:
+def show_map(
+    viewer: Any,
+    layer: Any,
+    name: str,
+    picture: Volume,
+    kind: str,
+    record: dict[str, Any],
+) -> Any:
     """Show what several pictures tell in a layer called `name`; returns it.
 
     `kind` is "picture" (gray, as pictures are shown), "size" (0 and above, such as an
@@ -195,12 +205,11 @@ def show_map(viewer: Any, layer: Any, name: str, picture: Volume, kind: str) -> 
     limits = _limits_of(picture.data, kind)
     if _updated(viewer, layer, picture):
         layer.contrast_limits = limits
+        layer.metadata["record"] = record
         return layer
     data, keywords, _ = layer_tuple(picture, name, limits)
-    # an SD would hide the mean that it belongs to
-    size = {"colormap": "magma", "visible": False}
-    looks = {"size": size, "change": OVER}.get(kind, {})
-    return viewer.add_image(data, **keywords | looks)
+    looks = {"size": {"colormap": "magma"}, "change": OVER}.get(kind, {})
+    return marked_layer(viewer, data, keywords | looks, record)
 
 
 def show_outline(viewer: Any, name: str, mask: Volume, colour: str = "#ffd54a") -> Any:

@@ -195,12 +195,11 @@ class Saliency(QObject):
         assert self._desk.renderer is not None
         assert self.found is not None
         picture = Volume(data, self._desk.renderer.card.grid.matrix)
+        record = map_record(self._desk.renderer, self.found.record, picture, block)
         self._layer = overlays.show_map(
-            self._viewer, self._layer, name, picture, "change"
+            self._viewer, self._layer, name, picture, "change", record
         )
         self._layer.name = name
-        record = map_record(self._desk.renderer, self.found.record, picture, block)
-        self._layer.metadata["record"] = record
 
 
 def words_of(found: Found) -> str:
@@ -208,6 +207,13 @@ def words_of(found: Found) -> str:
     if isinstance(found.value, Attributed | Attended):
         return found.value.told()
     return WORDS[found.asked.method]
+
+
+def title_of(found: Found) -> str:
+    """What was looked for, and in whose connectivity."""
+    region = dict(found.record.parameters).get("region")
+    words = METHODS[found.asked.method] + ("" if region is None else f" ({region})")
+    return f"{words}: {found.fnc.name}." if found.fnc.name else f"{words}."
 
 
 def _parameters(asked: Asked, atlas: Atlas) -> dict[str, Value]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_brainldm.engine.contrast import Spread, across_seeds
-from napari_brainldm.engine.export import derived_record
+from napari_brainldm.engine.export import derived_record, table_record
 from napari_brainldm.engine.film_file import write_moving, write_series
 from napari_brainldm.engine.sweep import Axis, Film, film
 from napari_brainldm.widgets import overlays
@@ -47,8 +47,10 @@ class Series(QObject):
         self.made: Film | None = None
         self.spread: Spread | None = None
         self._maps: dict[str, Any] = {}
+        self._film: Any = None
         self._least = 1.0
         desk.opened.connect(self._on_desk_opened)
+        desk.shown.connect(self._on_desk_shown)
 
     def sweep(self, request: Request, axes: Sequence[Axis]) -> None:
         """Render `request` along `axes` in the background."""
@@ -70,11 +72,14 @@ class Series(QObject):
             work = partial(_write, self._desk.renderer, self.made, path)
             self._desk.run(Task("save", work, self._desk.saved.emit, kept=True))
 
-    def take(self, made: Film) -> None:
-        """Show a film that is made; it can be written from now on."""
+    def take(self, made: Film) -> Any:
+        """Show a film that is made; it can be written from now on. Its layer."""
+        assert self._desk.renderer is not None
         self.made = made
-        overlays.show_film(self._viewer, made, made.units)
+        notes = table_record(self._desk.renderer, made.record)
+        self._film = overlays.show_film(self._viewer, made, made.units, notes)
         self.swept.emit(made)
+        return self._film
 
     def set_least(self, least: float) -> None:
         """Show the change only where |mean| / SD is at least `least`."""
@@ -83,8 +88,13 @@ class Series(QObject):
 
     def close(self) -> None:
         """Let go of viewer and layers; what is shown stays."""
-        self._viewer = None
+        self._viewer = self._film = None
         self._maps.clear()
+
+    def _on_desk_shown(self, *_: object) -> None:
+        """Make room for a newer picture, which would lie under all of these."""
+        for layer in filter(None, (self._film, *self._maps.values())):
+            overlays.hide(layer)
 
     def _on_desk_opened(self, _: object) -> None:
         self.made = self.spread = None
@@ -92,23 +102,34 @@ class Series(QObject):
     def _on_spread_made(self, spread: Spread) -> None:
         self.spread = spread
         self._show(MEAN, spread.mean)
-        self._show(SD, spread.sd)
+        self._show(SD, spread.sd, seen=False)  # it would hide the mean
         self._show_change()
         self.spreading.emit(spread)
 
     def _show_change(self) -> None:
-        change = None if self.spread is None else self.spread.sure(self._least)
-        if change is not None:
-            self._show(CHANGE, change)
+        if self.spread is None:
+            return
+        change = self.spread.sure(self._least)
+        if change is None:  # without a reference; that of an older one says nothing
+            overlays.remove(self._viewer, self._maps.pop(CHANGE, None))
+        else:
+            self._show(CHANGE, change, LeastMeanOverSd=self._least)
 
-    def _show(self, name: str, picture: Volume) -> None:
+    def _show(
+        self, name: str, picture: Volume, seen: bool = True, **told: float
+    ) -> None:
         assert self.spread is not None
         assert self._desk.renderer is not None
-        layer = overlays.show_map(
-            self._viewer, self._maps.get(name), name, picture, KINDS[name]
-        )
         record = derived_record(self._desk.renderer, self.spread.record, picture)
-        layer.metadata["record"] = record
+        layer = overlays.show_map(
+            self._viewer,
+            self._maps.get(name),
+            name,
+            picture,
+            KINDS[name],
+            record | {"Map": name} | told,
+        )
+        layer.visible = seen
         self._maps[name] = layer
 
 

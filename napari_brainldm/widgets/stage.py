@@ -18,6 +18,7 @@ from napari_brainldm.review.session import View
 from napari_brainldm.widgets.curtain import main_window_of
 from napari_brainldm.widgets.layers import AXES, UNITS
 from napari_brainldm.widgets.letters import UPRIGHT, orient
+from napari_brainldm.widgets.overlays import show_words
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
@@ -100,6 +101,7 @@ class Stage(QObject):
         self._scale = tuple(reversed(grid.voxel_size))
         self._limits = float(window[0]), float(window[1])
         orient(self._viewer)
+        show_words(self._viewer, "")  # of a dock that was here before
         scene = self._viewer.scene.camera
         self._camera = scene.orientation
         scene.orientation = UPRIGHT

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari_brainldm.engine.export import derived_record, record
-from napari_brainldm.engine.request import Derived
+from napari_brainldm.engine.request import Derived, Request, Scan
 from napari_brainldm.widgets import overlays
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ class VisitLayers:
         self._viewer: Any = viewer
         self._placed: list[Any] = []
         self._left_out: dict[str, Any] = {}
+        self._film: Any = None
+        self._words: tuple[str, ...] = ()  # of the frames of the film
+        viewer.dims.events.current_step.connect(self._on_step_changed)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
 
     def show_placed(self, scans: Sequence[tuple[Any, Volume]]) -> None:
         """Lay placed scans under everything, each hidden as the layer it came from.
@@ -44,28 +48,30 @@ class VisitLayers:
 
     def show_left_out(self, renderer: Renderer, found: LeftOut) -> None:
         """Show prediction, reconstruction (hidden) and error of a left-out visit."""
-        parameters = (("age", found.age),)
-        rebuilt = Derived("autoencoder reconstruction", parameters, (found.request,))
-        error = Derived(
-            "prediction minus reconstruction", *(parameters, (found.request,))
+        told = (("age", found.age), ("scan", found.hidden))
+        own = renderer.resolve(Request(origin=Scan(found.hidden)))
+        rebuilt = Derived("autoencoder reconstruction", told, (own,))
+        error = Derived("prediction minus reconstruction", told, (found.request,))
+        pictures = found.reconstruction, found.predicted, found.error
+        records = (
+            derived_record(renderer, rebuilt, found.reconstruction),
+            record(renderer, found.request, found.predicted),
+            derived_record(renderer, error, found.error),
         )
-        notes = record(renderer, found.request, found.predicted)
-        self._show(REBUILT, found.reconstruction, "picture")
-        self._show(PREDICTED, found.predicted, "picture")
-        self._show(ERROR, found.error, "change")
-        records = {
-            PREDICTED: notes,
-            REBUILT: derived_record(renderer, rebuilt, found.reconstruction),
-            ERROR: derived_record(renderer, error, found.error),
-        }
-        for name, layer in self._left_out.items():
-            layer.metadata["record"] = records[name]
+        names, kinds = (REBUILT, PREDICTED, ERROR), ("picture", "picture", "change")
+        for shown in zip(names, pictures, kinds, records, strict=True):
+            self._show(*shown)
         overlays.hide(self._left_out[REBUILT])
 
     def hide_left_out(self) -> None:
         """Make room for a newer picture."""
         for layer in self._left_out.values():
             overlays.hide(layer)
+
+    def follow(self, film: Any, words: Sequence[str]) -> None:
+        """Say the words of the frame seen, while the layer `film` is."""
+        self._film, self._words = film, tuple(words)
+        self._on_step_changed()
 
     def say(self, words: str) -> None:
         """Write `words` into the canvas; empty takes them away."""
@@ -78,13 +84,30 @@ class VisitLayers:
         self._placed, self._left_out = [], {}
 
     def close(self) -> None:
-        """Let go of viewer and layers; what is shown stays."""
-        self._viewer = None
+        """Let go of viewer and layers; what is shown stays, but for the words."""
+        if self._viewer is None:
+            return
+        self.say("")  # nobody would take them away any more
+        self._viewer.dims.events.current_step.disconnect(self._on_step_changed)
+        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        self._viewer = self._film = None
         self._placed, self._left_out = [], {}
 
-    def _show(self, name: str, picture: Volume, kind: str) -> None:
-        layer = overlays.show_map(
-            self._viewer, self._left_out.get(name), name, picture, kind
-        )
+    def _on_step_changed(self, _: Any = None) -> None:
+        if self._film is not None and self._film.visible:
+            frame = self._viewer.dims.current_step[0]
+            self.say(self._words[min(frame, len(self._words) - 1)])
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if self._film is not None and event.value == self._film:
+            self._film = None
+        if not any("record" in layer.metadata for layer in self._viewer.layers):
+            self.say("")  # there is nothing left that they are about
+
+    def _show(
+        self, name: str, picture: Volume, kind: str, notes: dict[str, Any]
+    ) -> None:
+        before = self._left_out.get(name)
+        layer = overlays.show_map(self._viewer, before, name, picture, kind, notes)
         layer.visible = True
         self._left_out[name] = layer

@@ -168,7 +168,10 @@ class VisitsDock(ExploreDock):
         self.desk.run(Task("visits", work, self._on_visits_encoded))
 
     def _on_visits_encoded(self, told: Encoded) -> None:
-        self.course = course = told.course
+        course = told.course
+        if self.course is None or course.visits != self.course.visits:
+            self.past.clear()
+        self.course = course
         self.desk.keep(told.segmenter)
         self.comparison.unpin()
         self.curve.begin(course, told.points)
@@ -267,7 +270,9 @@ class VisitsDock(ExploreDock):
         self.desk.keep(made.segmenter)
         if made.course is self.course:
             self.curve.add(made.way, made.points)
-        self.series.take(made.film)
+        origins = [request.origin for request in made.film.requests]
+        words = [_extrapolated(o) for o in origins if isinstance(o, Through)]
+        self.layers.follow(self.series.take(made.film), words)
 
     def _on_series_swept(self, made: Film) -> None:
         super()._on_series_swept(made)

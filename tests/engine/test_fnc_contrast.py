@@ -288,6 +288,19 @@ def test_one_subject_alone_gets_no_p_value() -> None:
     assert "no p-values" in table.title
 
 
+def test_one_seed_of_one_subject_has_no_spread() -> None:
+    rng = np.random.default_rng(0)
+    many = made_of(rng.normal(0, 0.1, (1, *SHAPE)), box())
+    assert {"sd", "effect"} <= set(maps_of(many))
+    alone = replace(many, compared=replace(many.compared, seeds=1))
+    assert not {"sd", "effect"} & set(maps_of(alone))
+    assert all(
+        row.sd_seed is None for row in contrast_table(alone, atlas(GRID)).contrasts
+    )
+    assert "two seeds or more" in alone.compared.sentence()
+    assert "two seeds" not in many.compared.sentence()
+
+
 def test_the_table_begins_with_the_largest_effect() -> None:
     rng = np.random.default_rng(0)
     change = rng.normal(0, 0.05, (8, *SHAPE))
@@ -339,6 +352,15 @@ def test_everything_is_written_with_its_sentence(renderer, tmp_path: Path) -> No
     sidecar = json.loads(change.with_name(change.name[:-7] + ".json").read_text())
     for key in ("Inference", "Smoothing", "Mask", "Atlas"):
         assert sidecar[key] == told[key]
+    assert (sidecar["Map"], sidecar["Intensity"]) == ("difference", "A minus B")
+    held = {
+        told["Map"]: told["Intensity"]
+        for path in tmp_path.glob("*_T1w.json")
+        for told in [json.loads(path.read_text())]
+    }
+    assert held["A"] == held["B"] == renderer.card.intensity.scaling
+    assert held["logp-max-t"] == "-log10 p (family-wise)"
+    assert len(set(held.values())) > 10  # no map passes for a picture
     assert len(sidecar["Derived"]["requests"]) == 8
 
 

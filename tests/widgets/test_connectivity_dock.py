@@ -449,6 +449,12 @@ def compare(qtbot: Any, dock: ConnectivityDock, whose: str, seeds: int = 2) -> N
     panel.begin.click()
 
 
+def compare_alone(qtbot: Any, dock: ConnectivityDock, seeds: int) -> None:
+    dock.matrices.source.pick("random")
+    assert_settled(qtbot, dock)
+    compare(qtbot, dock, "this connectivity", seeds)
+
+
 def test_a_comparison_sharpens_and_is_tabled_and_written(
     qtbot: Any, dock: ConnectivityDock, table_file: Path, tmp_path: Path
 ) -> None:
@@ -489,11 +495,11 @@ def test_a_comparison_sharpens_and_is_tabled_and_written(
 def test_one_subject_has_no_p_value_on_screen(
     qtbot: Any, dock: ConnectivityDock
 ) -> None:
-    dock.matrices.source.pick("random")
-    assert_settled(qtbot, dock)
-    compare(qtbot, dock, "this connectivity", 1)
+    compare_alone(qtbot, dock, 1)
     assert_settled(qtbot, dock)
     assert "no p-values" in dock.contrast.words.text()
+    assert "needs two seeds" in dock.contrast.words.text()
+    assert "Effect of A − B" not in dock._viewer.layers
     dock.contrast.table.click()
     assert_settled(qtbot, dock)
     assert dock.contrasts.panel is not None
@@ -504,9 +510,7 @@ def test_one_subject_has_no_p_value_on_screen(
 def test_a_stopped_comparison_leaves_its_map(
     qtbot: Any, dock: ConnectivityDock
 ) -> None:
-    dock.matrices.source.pick("random")
-    assert_settled(qtbot, dock)
-    compare(qtbot, dock, "this connectivity", 200)
+    compare_alone(qtbot, dock, 200)
     qtbot.waitUntil(lambda: "A − B" in dock._viewer.layers, timeout=30_000)
     dock.cancel()
     assert_settled(qtbot, dock)
@@ -518,6 +522,21 @@ def test_a_stopped_comparison_leaves_its_map(
     derived = told["Derived"]
     assert derived["operation"] == "paired contrast, unfinished"
     assert len(derived["requests"]) == 2 * derived["parameters"]["pairs"] < 400
+
+
+def test_a_comparison_that_is_begun_leaves_nothing_of_the_last(
+    qtbot: Any, dock: ConnectivityDock
+) -> None:
+    compare_alone(qtbot, dock, 2)
+    assert_settled(qtbot, dock)
+    assert dock.contrast.export.isEnabled()
+    assert "Effect of A − B" in dock._viewer.layers
+    dock.contrast.begin.click()
+    dock.cancel()
+    assert not dock.contrast.export.isEnabled()
+    assert "One subject" not in dock.contrast.words.text()
+    assert not any("A − B" in layer.name for layer in dock._viewer.layers)
+    assert_settled(qtbot, dock)
 
 
 def test_without_another_subject_the_reason_is_told(
@@ -570,7 +589,10 @@ def test_gradients_tell_their_completeness(
     assert dock.error.isHidden(), dock.error.words.text()
     found = dock.salient.found
     assert found is not None
-    assert dock.saliency.words.text() == found.value.told()
+    region = dock.saliency.region.currentText()
+    dock.saliency.region.setCurrentIndex(1)  # the words are of what was looked for
+    told = f"Integrated gradients of a region ({region}): sub-00. {found.value.told()}"
+    assert dock.saliency.words.text() == told
     assert "Not tested" in dock.saliency.sanity.text()
     heat = dock.saliency.matrix.heat
     assert heat is not None

@@ -288,7 +288,7 @@ def test_attention_comes_last_and_is_called_descriptive(
     assert_settled(qtbot, dock)
     found = dock.salient.found
     assert found is not None and isinstance(found.value, Attended)
-    assert panel.words.text().startswith("Descriptive")
+    assert ": sub-00. Descriptive: " in panel.words.text()
     assert found.sanity is not None
     assert f"Spearman {found.sanity.spearman:.2f}" in panel.sanity.text()
     panel.blocks.clicked.emit(1, 3)

@@ -231,7 +231,7 @@ def test_08_attention_is_no_evidence(story: Tale) -> None:
     story.sample()
     story.find_out("attention")
     words = story.dock.saliency.words.text()
-    assert words.startswith("Descriptive") and "not what it uses" in words
+    assert "Descriptive: " in words and "not what it uses" in words
     story.photograph()
 
 

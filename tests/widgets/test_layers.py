@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.scan_file import read_mark, save_volume
 from napari_brainldm.engine.volume import Volume
-from napari_brainldm.widgets import layers
+from napari_brainldm.widgets import layers, overlays
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "LIA", "AIL", "SPR")
 
@@ -153,6 +153,23 @@ def test_pictures_of_one_grid_share_one_layer(
     assert second.data is buffer
     assert second.metadata["record"] == {"n": 2}
     assert layers.volume_of(second).digest == brighter.digest
+
+
+def test_our_own_pictures_are_never_offered_as_scans(
+    make_napari_viewer_proxy: Any, phantom: Volume
+) -> None:
+    """Nor while they are put in: docks list the scans at that moment."""
+    viewer, offered = make_napari_viewer_proxy(), []
+    viewer.layers.events.inserted.connect(
+        lambda _: offered.extend(overlays.scans(viewer))
+    )
+    layer = layers.show(viewer, None, phantom, {})
+    overlays.show_difference(viewer, None, phantom, {})
+    overlays.show_reference(viewer, None, phantom, {})
+    overlays.show_map(viewer, None, "Mean of seeds", phantom, "picture", {})
+    assert len(viewer.layers) == 4
+    assert layer in viewer.layers
+    assert offered == []
 
 
 def test_a_removed_layer_or_another_grid_makes_a_new_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from napari.layers.utils.stack_utils import stack_to_images
 from PIL import Image
 from qtpy.QtWidgets import QFileDialog
 
@@ -113,7 +115,7 @@ def film(axes: tuple[Axis, ...]) -> Film:
 def test_frames_lie_at_their_values(make_napari_viewer_proxy: Any) -> None:
     viewer = make_napari_viewer_proxy()
     axes = (Axis.between("age", 30, 70, 3), Axis("sex", ("F", "M")))
-    layer = overlays.show_film(viewer, film(axes), ["years", ""])
+    layer = overlays.show_film(viewer, film(axes), ["years", ""], {})
     assert layer.data.shape == (3, 2, 6, 5, 4)
     assert layer.data[2, 1].max() == 5
     assert tuple(layer.scale[:2]) == (20, 1)
@@ -128,8 +130,26 @@ def test_frames_lie_at_their_values(make_napari_viewer_proxy: Any) -> None:
 
 def test_a_sweep_downwards_is_counted(make_napari_viewer_proxy: Any) -> None:
     axes = (Axis.between("ventricles", 60, 20, 3),)
-    layer = overlays.show_film(make_napari_viewer_proxy(), film(axes), ["ml"])
+    viewer = make_napari_viewer_proxy()
+    layer = overlays.show_film(viewer, film(axes), ["ml"], {})
     assert (layer.scale[0], layer.translate[0]) == (1, 0)
+
+
+def test_frames_that_are_split_stay_synthetic(
+    make_napari_viewer_proxy: Any, tmp_path: Path
+) -> None:
+    viewer = make_napari_viewer_proxy()
+    axes = (Axis.between("age", 30, 70, 3),)
+    record = {"Synthetic": True}
+    layer = overlays.show_film(viewer, film(axes), ["years"], record)
+    frames = [viewer.add_layer(one) for one in stack_to_images(layer, 0)]
+    assert overlays.scans(viewer) == []
+    data, meta, _ = frames[2].as_layer_data_tuple()
+    picture, sidecar = layers.write_image(str(tmp_path / "one.nii.gz"), data, meta)
+    assert picture.endswith("_desc-synthetic_T1w.nii.gz")
+    told = json.loads(Path(sidecar).read_text())
+    assert told["Synthetic"]
+    assert "EditedAfterwards" not in told
 
 
 # -- in the dock -------------------------------------------------------------------
@@ -148,6 +168,10 @@ def test_a_sweep_becomes_a_layer_of_its_pictures(qtbot: Any, dock: ExploreDock) 
         assert np.array_equal(layer.data[number], picture.data.T)
     assert np.array_equal(layers.volume_of(dock.desk.layer).data, before)
     assert "Sweep of 3 pictures" in dock.status.words.text()
+    assert layer.visible
+    age(dock).box.setValue(88.0)  # what is asked for next is seen
+    settle(qtbot, dock)
+    assert not layer.visible
 
 
 def test_the_dock_stays_live_during_a_sweep(qtbot: Any, dock: ExploreDock) -> None:
@@ -248,6 +272,14 @@ def test_seeds_give_mean_sd_and_the_sure_change(qtbot: Any, dock: ExploreDock) -
     assert np.count_nonzero(shown.data) > few
     record = shown.metadata["record"]
     assert len(record["Derived"]["requests"]) == 6
+    told = [dock._viewer.layers[n].metadata["record"]["Map"] for n in (MEAN, SD)]
+    assert [*told, record["Map"]] == [MEAN, SD, CHANGE]
+    assert record["LeastMeanOverSd"] == 0.0
+    dock.compare.unpin.click()
+    dock.seeds.begin.click()
+    settle(qtbot, dock)
+    assert CHANGE not in dock._viewer.layers  # there is nothing to compare with
+    assert dock._viewer.layers[MEAN].visible
 
 
 def test_without_a_reference_there_is_no_change(qtbot: Any, dock: ExploreDock) -> None:

@@ -474,7 +474,12 @@ def test_a_visit_is_left_out_and_its_error_shown(qtbot: Any, dock: VisitsDock) -
     texts = [label.text() for label in dock.hiding.table.findChildren(type(dock.about))]
     assert "Prediction – its reconstruction" in texts
     assert f"{((predicted - rebuilt) ** 2).mean():.5f}" in texts
-    assert shown[ERROR].metadata["record"]["Derived"]["parameters"] == {"age": 71.5}
+    hidden = course.visits[1].scan.digest
+    for name in (ERROR, REBUILT):
+        told = shown[name].metadata["record"]["Derived"]["parameters"]
+        assert told == {"age": 71.5, "scan": hidden}
+    assert shown[REBUILT].metadata["record"]["Scan"]["Sha256"] == hidden
+    assert "Visits" not in shown[REBUILT].metadata["record"]
     assert "PREDICTED\n71.50" in dock._viewer.canvas.overlays["brainldm_words"].text
     go(qtbot, dock, 73.0)  # what is asked for next is seen
     assert not shown[ERROR].visible and not shown[PREDICTED].visible
@@ -500,6 +505,11 @@ def test_a_film_runs_along_age_and_is_written(
     assert layer.axis_labels[0] == "age"
     assert str(layer.units[0]) == "year"
     assert layer.metadata["captions"][-1] == "Age 76.00 years, extrapolated"
+    words = dock._viewer.canvas.overlays
+    dock._viewer.dims.set_current_step(0, 3)
+    assert words["brainldm_words"].text.startswith("EXTRAPOLATED\n2.00 years beyond")
+    dock._viewer.dims.set_current_step(0, 1)
+    assert not words["brainldm_words"].visible
     chosen = (str(tmp_path / "age.gif"), "")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: chosen)
     films.write.click()
@@ -616,8 +626,11 @@ def test_nothing_of_a_closed_dock_stays(
     settle(qtbot, dock)
     dock.films.begin.click()
     settle(qtbot, dock)
+    go(qtbot, dock, max(AGES) + 1)
+    assert viewer.canvas.overlays["brainldm_words"].visible
     gone = weakref.ref(dock)
     close_for_good(viewer, inside, dock)
     del dock, inside
     assert is_gone(gone)
+    assert not viewer.canvas.overlays["brainldm_words"].visible
     viewer.layers.clear()  # tells nobody who is gone
