@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_brainldm.engine.asked import Findings, Line
+    from napari_brainldm.widgets.comparison import Comparison
+    from napari_brainldm.widgets.desk import Desk
 
 HEADS = ("ml", "asked", "got", "difference")
 BEFORE = ("ml", "reference", "now", "difference")
@@ -191,6 +193,15 @@ class AskedPanel(QFrame):
     def wait(self) -> None:
         """Show that a newer picture is on its way: the numbers are of an older one."""
         self._say("updating …", "Being measured.")
+
+    def follow(self, desk: Desk, comparison: Comparison) -> None:
+        """Tell the numbers again whenever another reference is compared with."""
+        self._desk, self._comparison = desk, comparison
+        comparison.changed.connect(self._on_comparison_changed)
+
+    def _on_comparison_changed(self) -> None:
+        if self._desk.findings is not None:
+            self.tell(self._desk.findings, self._comparison.pinned_findings)
 
     def forget(self, why: str = "not measured") -> None:
         """Show no numbers: the picture shown has none."""

@@ -55,7 +55,14 @@ class ComparePanel(QWidget):
 
     def add_keys(self, dock: QWidget) -> None:
         """Flicker by keyboard, anywhere in the window of `dock`."""
-        QShortcut(QKeySequence(FLICKER_KEY), dock).activated.connect(self.flicker.click)
+        key = QShortcut(QKeySequence(FLICKER_KEY), dock)
+        key.activated.connect(self._on_key)
+        key.activatedAmbiguously.connect(self._on_key)  # several docks are open
+
+    def _on_key(self) -> None:
+        """Flicker in the dock of this window that compared last."""
+        panels = self.window().findChildren(ComparePanel)
+        max(panels, key=_compared_at).flicker.click()
 
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""
@@ -105,6 +112,10 @@ class ComparePanel(QWidget):
         layout.addLayout(second)
         layout.addWidget(self.orthogonal)
         layout.addWidget(self.words)
+
+
+def _compared_at(panel: ComparePanel) -> float:
+    return panel.comparison.compared_at
 
 
 def told(request: Request) -> str:

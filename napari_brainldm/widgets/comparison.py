@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ class Comparison(QObject):
     ----------
     pinned, pinned_findings
         The reference and what was measured in it; None when there is none.
+    compared_at
+        When a picture was last compared with the reference, in seconds of a clock.
     """
 
     changed = Signal()  # pinned, unpinned, or another picture is compared
@@ -50,6 +53,7 @@ class Comparison(QObject):
         self.pinned_findings: Findings | None = None
         self.differing = True
         self.beside = False
+        self.compared_at = 0.0
         self._difference: Any = None
         self._reference: Any = None
         desk.shown.connect(self._on_desk_shown)
@@ -77,7 +81,8 @@ class Comparison(QObject):
         """Forget the reference and take its layers away."""
         self.pinned = self.pinned_findings = None
         self._drop()
-        self._viewer.canvas.grid.enabled = False
+        if self.beside:  # another dock may have switched it on
+            self._viewer.canvas.grid.enabled = False
         self.beside = False
         self.changed.emit()
 
@@ -114,6 +119,8 @@ class Comparison(QObject):
     def _on_desk_shown(self, picture: Picture, preview: bool) -> None:
         if preview:
             overlays.veil(self._difference)  # it is that of an older picture
+            if self._reference is not None and not self.beside:
+                self._show_reference()  # no longer in the place of what moves
         else:
             self._refresh()
 
@@ -127,6 +134,8 @@ class Comparison(QObject):
             return
         self._show_reference()
         self._show_difference()
+        if self.pinned is not None:
+            self.compared_at = time.monotonic()
         self.changed.emit()
 
     def _show_reference(self) -> None:

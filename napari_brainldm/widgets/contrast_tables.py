@@ -50,7 +50,7 @@ class ContrastTables(QObject):
         self._atlases: dict[object, Atlas] = {}
         self._made: Contrasted | None = None
         self._threshold = 0.0
-        # one task waits at a time, so a panel may be passed over: it is filled at rest
+        # a table takes the place of nothing that was asked for: it is filled at rest
         self._stale: set[str] = set()
         desk.changed.connect(self._on_desk_changed)
         desk.failed.connect(self._on_desk_failed)
@@ -110,7 +110,7 @@ class ContrastTables(QObject):
 
     def _refresh(self, *kinds: str) -> None:
         self._stale |= {kind for kind in kinds if kind in self.panels}
-        if self._made is None or not self._stale:
+        if self._made is None or not self._stale or self._desk.pressing:
             return
         wanted = {kind: self._chosen(kind) for kind in self._stale}
         made, threshold = self._made, self._threshold
@@ -140,9 +140,8 @@ class ContrastTables(QObject):
     def _on_panel_wanted(self, _: object) -> None:
         self._refresh(*self.panels)
 
-    def _on_desk_changed(self, task: str) -> None:
-        if not task and self._stale:
-            self._refresh()
+    def _on_desk_changed(self, _: str) -> None:
+        self._refresh()
 
     def _on_desk_failed(self, _: str) -> None:
         self._stale.clear()

@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_brainldm.engine.asked import Findings, compare
 from napari_brainldm.engine.imports.find import is_foreign
@@ -21,11 +20,18 @@ from napari_brainldm.widgets.asked_panel import AskedPanel
 from napari_brainldm.widgets.checkpoint_row import CheckpointRow
 from napari_brainldm.widgets.compare_panel import ComparePanel
 from napari_brainldm.widgets.comparison import Comparison
-from napari_brainldm.widgets.desk import Desk, Picture
+from napari_brainldm.widgets.desk import BACKGROUND, Desk, Picture
 from napari_brainldm.widgets.export_row import ExportRow
 from napari_brainldm.widgets.history_row import HistoryRow, check_fits
 from napari_brainldm.widgets.importing import Importing
-from napari_brainldm.widgets.looks import colours_of, ender, section, sentence_label
+from napari_brainldm.widgets.looks import (
+    colours_of,
+    ender,
+    on_escape,
+    scrolling,
+    section,
+    sentence_label,
+)
 from napari_brainldm.widgets.preferences import preferences
 from napari_brainldm.widgets.regions import Regions
 from napari_brainldm.widgets.request_form import RequestForm
@@ -40,9 +46,6 @@ if TYPE_CHECKING:
 
 PREVIEW = "dpm++2m"
 """Sampler of the quick pictures, whatever that of the full one is."""
-
-BACKGROUND = ("sweep", "seeds", "import", "contrast", "saliency", "voxels")
-"""Tasks during which the rest of the dock can be used."""
 
 SPREAD = "Spread over seeds"
 
@@ -89,8 +92,7 @@ class ExploreDock(QWidget):
 
     def _make_parts(self) -> None:
         self.models = CheckpointRow()
-        self.area, self.status, self.error = QScrollArea(), StatusPanel(), ErrorPanel()
-        self.asked = AskedPanel()
+        self.status, self.error, self.asked = StatusPanel(), ErrorPanel(), AskedPanel()
         self.asked.excuse_itself(self.desk.unmeasured)
         self.past = HistoryRow()
         self.comparison = Comparison(self._viewer, self.desk)
@@ -107,12 +109,8 @@ class ExploreDock(QWidget):
         self.settle = QTimer(self, singleShot=True, interval=SETTLE_MS)
 
     def _lay_out(self) -> None:
+        self.area = scrolling(self._body())
         self.area.setMinimumWidth(290)  # room for the five columns of the numbers
-        self.area.setWidgetResizable(True)
-        self.area.setWidget(self._body())
-        self.area.setFrameShape(QFrame.Shape.NoFrame)
-        never = Qt.ScrollBarPolicy.ScrollBarAlwaysOff
-        self.area.setHorizontalScrollBarPolicy(never)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 8, 10, 8)
         layout.setSpacing(8)
@@ -167,6 +165,7 @@ class ExploreDock(QWidget):
         self.revival.told.connect(self._on_revival_told)
         self.below.kept.connect(self._on_below_kept)
         self.below.reopened.connect(self.open_workspace)
+        self.asked.follow(desk, self.comparison)
         self.past.add_keys(self)
         self.compare.add_keys(self)
         self.models.chosen.connect(self.open)
@@ -182,9 +181,7 @@ class ExploreDock(QWidget):
         for refused in (self.past.refused, self.regions.failed, self.revival.failed):
             refused.connect(self.error.show_sentence)
         self.settle.timeout.connect(self._on_settle_timeout)
-        escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
-        escape.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        escape.activated.connect(self.cancel)
+        on_escape(self, self.cancel)
         themes = self._viewer.events.theme
         themes.connect(self._on_theme_changed)
         # the window may close in the middle of a run; the dock has no other hook
@@ -270,6 +267,7 @@ class ExploreDock(QWidget):
             self._check(request)
         except EngineError as error:
             self.revival.drop()
+            self.past.stay()
             self.error.show_sentence(str(error))
             return
         self.settle.stop()
@@ -281,6 +279,7 @@ class ExploreDock(QWidget):
         """Stop what runs; the picture shown stays."""
         self.settle.stop()
         self.revival.drop()
+        self.past.stay()
         self.desk.cancel()
         if not self.desk.busy:
             self._tell_numbers()
@@ -381,6 +380,7 @@ class ExploreDock(QWidget):
 
     def _on_desk_failed(self, sentence: str) -> None:
         self._last = "Stopped by an error"
+        self.past.stay()
         self.error.show_sentence(sentence)
 
     def _on_theme_changed(self, event: Any = None) -> None:

@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from qtpy.QtCore import QRect, QSize, Qt
 from qtpy.QtGui import QPainter, QPaintEvent, QPixmap
 from qtpy.QtWidgets import (
-    QFrame,
-    QScrollArea,
     QSizePolicy,
     QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_brainldm.widgets.looks import sentence_label
+from napari_brainldm.widgets.looks import scrolling, sentence_label
 
 TITLES = {
     "glass-brain": "Glass brain",
@@ -79,11 +77,9 @@ class FiguresPanel(QWidget):
         place = max(self.tabs.currentIndex(), 0)
         self._empty()
         for name, content in drawn.items():
-            title, area = TITLES[name], QScrollArea()
-            area.setWidget(FigureView(title, content))
-            area.setWidgetResizable(True)
-            area.setFrameShape(QFrame.Shape.NoFrame)
-            self.tabs.addTab(area, title)
+            title = TITLES[name]
+            view = FigureView(title, content)
+            self.tabs.addTab(scrolling(view, sideways=True), title)
         self.tabs.setCurrentIndex(place)
         self.words.setText("Export… writes them as PNG and SVG beside maps and tables.")
 

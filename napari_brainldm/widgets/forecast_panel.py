@@ -71,12 +71,16 @@ class ForecastPanel(QWidget):
         person = {name: row.value() for name, row in self.rows.items()}
         return Later(scan, Conditions.of(person), years)
 
+    def reset(self) -> None:
+        """Back to the scan itself, without a signal."""
+        if self.years is not None:
+            self.years.set_value(0.0)
+
     def show_origin(self, origin: Origin) -> None:
         """Show what `origin` asks of the forecast, without a signal."""
-        if self.years is None:
-            return
-        self.years.set_value(origin.years if isinstance(origin, Later) else 0.0)
-        if isinstance(origin, Later):
+        self.reset()
+        if isinstance(origin, Later) and self.years is not None:
+            self.years.set_value(origin.years)
             for name, value in origin.person.as_dict().items():
                 self.rows[name].set_value(value)
 

@@ -73,8 +73,13 @@ class HistoryRow(QWidget):
         self.history.restore(requests, place)
         self._refresh()
 
+    def stay(self) -> None:
+        """The picture that was stepped to does not come."""
+        self.history.stay()
+        self._refresh()
+
     def clear(self) -> None:
-        """Another checkpoint: its requests are others."""
+        """Another checkpoint, or another scan: its requests are others."""
         self.history.clear()
         self.current = None
         self._refresh()

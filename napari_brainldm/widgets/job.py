@@ -194,12 +194,12 @@ class Job(QObject):
     def cancel(self) -> None:
         """Stop what runs after its current step, and forget what waits.
 
-        A background task that was put off stays; cancelled again, it goes too.
+        Files that were named stay, if it is not one of them that runs. A background
+        task that was put off stays; cancelled again, it goes too.
         """
         if not self.pressing:
             self.give_up_background()
-        waited, self._waiting = self._waits, None
-        self._kept.clear()
+        waited, self._waiting = self._waiting is not None, None
         if self._run is not None and not self._run.task.background:
             self._run.stop.set()
         if waited and not self.busy and not self._closed:
@@ -208,6 +208,7 @@ class Job(QObject):
     def close(self) -> None:
         """Cancel, and call nobody back any more. Does not wait for the thread."""
         self._closed = True
+        self._kept.clear()
         self.cancel()
         self.give_up_background()
         self._pool.shutdown(wait=False)

@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, QObject
-from qtpy.QtWidgets import QLabel, QMessageBox, QSizePolicy, QWidget
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import (
+    QFrame,
+    QLabel,
+    QMessageBox,
+    QScrollArea,
+    QSizePolicy,
+    QWidget,
+)
 from superqt import QCollapsible
 
 LAST_SEED = 2**31 - 1
@@ -72,6 +80,17 @@ def section(title: str, part: QWidget) -> QCollapsible:
     return made
 
 
+def scrolling(page: QWidget, sideways: bool = False) -> QScrollArea:
+    """An area without a frame in which `page` scrolls down, and perhaps sideways."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    if not sideways:
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(page)
+    return area
+
+
 def named(widget: QWidget, name: str, tip: str) -> QWidget:
     """Give `widget` its accessible name and tooltip."""
     widget.setAccessibleName(name)
@@ -102,6 +121,13 @@ def ender(
             part.close()
 
     return end
+
+
+def on_escape(dock: QWidget, slot: Callable[[], None]) -> None:
+    """Call `slot` when Escape is pressed anywhere in `dock`."""
+    key = QShortcut(QKeySequence(Qt.Key.Key_Escape), dock)
+    key.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+    key.activated.connect(slot)
 
 
 def agreed(parent: QWidget, title: str, question: str, details: str, yes: str) -> bool:

@@ -22,7 +22,8 @@ from napari_brainldm.engine.request import (
 )
 from napari_brainldm.engine.resources import bundled_for_scans
 from napari_brainldm.widgets import overlays
-from napari_brainldm.widgets.explore import BACKGROUND, SPREAD, ExploreDock
+from napari_brainldm.widgets.desk import BACKGROUND
+from napari_brainldm.widgets.explore import SPREAD, ExploreDock
 from napari_brainldm.widgets.forecast_panel import ForecastPanel
 from napari_brainldm.widgets.job import Task
 from napari_brainldm.widgets.layers import open_scan, volume_of
@@ -85,7 +86,9 @@ class ProgressionDock(ExploreDock):
         return (*super()._parts(), self.scans.listening)
 
     def _form_of(self, card: Card) -> RequestForm:
-        return RequestForm(card, of_scan=True)
+        form = RequestForm(card, of_scan=True)
+        form.resetting.connect(self.forecast.reset)
+        return form
 
     def _on_desk_opened(self, card: Card) -> None:
         self.scan = self._reference = None
@@ -132,6 +135,8 @@ class ProgressionDock(ExploreDock):
             self.error.show_sentence(str(error))
 
     def _on_scan_encoded(self, told: Encoded) -> None:
+        if told.scan != self.scan:
+            self.past.clear()
         self.scan, conformed = told.scan, told.conformed
         self.scans.tell(conformed)
         assert self.desk.renderer is not None

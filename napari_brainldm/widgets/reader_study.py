@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import napari
 from qtpy.QtCore import QSize, QStandardPaths, Qt, QTimer
-from qtpy.QtWidgets import QFrame, QScrollArea, QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
 
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.review.sample import sample_study
 from napari_brainldm.review.session import Session
 from napari_brainldm.widgets.curtain import Curtain, main_window_of
-from napari_brainldm.widgets.looks import colours_of, ender, sentence_label, set_style
+from napari_brainldm.widgets.looks import (
+    colours_of,
+    ender,
+    scrolling,
+    sentence_label,
+    set_style,
+)
 from napari_brainldm.widgets.preferences import PLUGIN
 from napari_brainldm.widgets.reader_keys import ReaderKeys
 from napari_brainldm.widgets.sitting import SPACE, Message, Sitting
@@ -127,12 +133,8 @@ class ReaderStudyDock(QWidget):
     def _lay_out(self) -> None:
         self.pages = QStackedWidget()
         for page in (self.setup, self.message, self.trial):
-            area = QScrollArea()
-            area.setWidgetResizable(True)
-            area.setFrameShape(QFrame.Shape.NoFrame)
-            area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+            area = scrolling(page)
             area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-            area.setWidget(page)
             self.pages.addWidget(area)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
     from napari_brainldm.widgets.comparison import Comparison
     from napari_brainldm.widgets.desk import Desk, Picture
 
-AREA = "bottom"
+AREA, READING = "bottom", "atlas"
+
+NOTHING = replace(
+    EMPTY, title="The picture shown is not measured; a full picture will be."
+)
+NO_STRUCTURES = replace(
+    EMPTY, title="No structures are looked for in these pictures; choose an atlas."
+)
 
 
 class Regions(QObject):
@@ -50,7 +58,9 @@ class Regions(QObject):
         self.panel: RegionsPanel | None = None
         self._atlases: dict[object, Atlas] = {}  # on the grid of the model in use
         self._layer: Any = None
+        self._lacking = False  # whether the atlas that is wanted is still to be read
         desk.opened.connect(self._on_desk_opened)
+        desk.changed.connect(self._on_desk_changed)
         desk.measured.connect(self._on_news)
         desk.shown.connect(self._on_desk_shown)
         comparison.changed.connect(self._on_news)
@@ -73,19 +83,25 @@ class Regions(QObject):
         self._viewer = self._layer = self.panel = None
         self._atlases.clear()
 
-    def refresh(self) -> None:
-        """Bring the table up to date with the picture shown."""
+    def refresh(self, settled: bool = False) -> None:
+        """Bring the table up to date with the picture shown.
+
+        Until there are numbers of it, the older table stays; where things are
+        `settled`, there will be none.
+        """
         if self.panel is None:
             return
         chosen = self.panel.chosen
         table = self._structures() if chosen == STRUCTURES else self._means(chosen)
+        if table is None and settled:
+            table = NOTHING if self._desk.segmenter else NO_STRUCTURES
         if table is not None:
             self.panel.show_table(table)
 
     def _structures(self) -> Table | None:
         found: Findings | None = self._desk.findings
         if found is None:
-            return None  # being measured; the older table stays until then
+            return None
         return of_structures(found, self._comparison.pinned_findings)
 
     def _means(self, chosen: object) -> Table | None:
@@ -101,15 +117,19 @@ class Regions(QObject):
         self._layer = None
         if chosen in self._atlases:
             self._layer = overlays.show_atlas(self._viewer, self._atlases[chosen])
-        elif chosen != STRUCTURES:
-            self._fetch(chosen, kept=False)
+        self._lacking = chosen != STRUCTURES and self._layer is None
+        self._fetch()
         self.refresh()
 
-    def _fetch(self, chosen: object, kept: bool) -> None:
+    def _fetch(self) -> None:
+        """Read the atlas that is wanted, in nobody's place: when nothing presses."""
+        if self.panel is None or not self._lacking or self._desk.pressing:
+            return
         if self._desk.renderer is not None:
+            chosen = self.panel.chosen
             work = partial(_load, chosen, self._desk.renderer.card.grid)
             receive = partial(self._on_atlas_loaded, chosen)
-            self._desk.run(Task("atlas", work, receive, kept=kept))
+            self._desk.run(Task(READING, work, receive))
 
     def _on_atlas_loaded(self, chosen: object, atlas: Atlas) -> None:
         self._atlases[chosen] = atlas
@@ -123,8 +143,14 @@ class Regions(QObject):
             self._atlases.clear()
             overlays.remove(self._viewer, self._layer)
             self._layer = None
-            if self.panel is not None and self.panel.chosen != STRUCTURES:
-                self._fetch(self.panel.chosen, kept=True)  # the picture is asked next
+            self._lacking = self.panel is not None and self.panel.chosen != STRUCTURES
+
+    def _on_desk_changed(self, task: str) -> None:
+        if task == READING:  # whatever comes of it: it may fail, or be cancelled
+            self._lacking = False
+        if not self._desk.pressing:
+            self.refresh(settled=True)
+            self._fetch()
 
     def _on_desk_shown(self, _: Picture, preview: bool) -> None:
         if not preview and self.panel is not None and self.panel.chosen != STRUCTURES:

@@ -118,6 +118,7 @@ class RequestForm(QWidget):
 
     moved = Signal()  # a value changed, perhaps under a moving hand
     released = Signal()  # the hand let go
+    resetting = Signal()  # all goes back to where it began; `moved` follows
 
     def __init__(self, card: Card, of_scan: bool = False) -> None:
         super().__init__()
@@ -225,6 +226,7 @@ class RequestForm(QWidget):
                 self.seed.draw()
 
     def _on_reset_clicked(self) -> None:
+        self.resetting.emit()
         self._show_own()
         self.moved.emit()  # once: several sliders are one picture
 

@@ -13,6 +13,7 @@ from qtpy.QtGui import QGuiApplication, QShortcut
 
 from napari_brainldm.engine.request import Conditions, Request, Sampler, Seed
 from napari_brainldm.widgets import layers, orthogonal
+from napari_brainldm.widgets.asked_panel import AskedPanel
 from napari_brainldm.widgets.compare_panel import FLICKER_KEY, OTHER_NOISE
 from napari_brainldm.widgets.explore import ExploreDock
 from napari_brainldm.widgets.history import MOST, History
@@ -62,6 +63,19 @@ def test_undo_and_redo_walk_through_what_was_visited():
     history.visit(d)
     assert not history.can_redo
     assert history.undo() == b
+
+
+def test_a_step_counts_when_its_picture_is_shown():
+    history, (a, b, c) = History(), requests(3)
+    for one in (a, b, c):
+        history.visit(one)
+    assert (history.undo(), history.undo()) == (b, a)
+    history.stay()  # refused, stopped, or failed
+    assert history.state == ((a, b, c), 2)
+    assert not history.can_redo
+    assert history.undo() == b
+    history.visit(b)
+    assert history.state[1] == 1
 
 
 def test_the_oldest_are_forgotten():
@@ -251,6 +265,69 @@ def test_flicker_swaps_and_swaps_back(qtbot: Any, dock: ExploreDock) -> None:
     dock.compare.flicker.click()
     move_age(qtbot, dock, 70.0)  # a new picture must be seen
     assert layer(dock, "Synthetic brain").visible
+
+
+def test_a_moving_hand_is_seen_after_a_flicker(qtbot: Any, dock: ExploreDock) -> None:
+    dock.compare.pin.click()
+    move_age(qtbot, dock, 80.0)
+    dock.compare.flicker.click()
+    slider = age(dock).slider
+    slider.setSliderDown(True)
+    with qtbot.waitSignal(dock.desk.shown, timeout=20_000):
+        slider.setValue(70.0)
+    qtbot.waitUntil(lambda: not dock.desk.busy)
+    assert layer(dock, "Synthetic brain").visible
+    assert "Reference" not in names(dock)
+    slider.setSliderDown(False)
+    settle(qtbot, dock)
+
+
+def test_two_docks_of_a_viewer_do_not_disable_each_other(
+    qtbot: Any,
+    dock: ExploreDock,
+    docks: list[Any],
+    tiny_checkpoint: Path,
+    segmenter_file: Path,
+) -> None:
+    viewer = dock._viewer
+    dock.compare.pin.click()
+    move_age(qtbot, dock, 80.0)
+    dock.compare.beside.setChecked(True)
+    other = ExploreDock(viewer, tiny_checkpoint, segmenter_file)
+    viewer.window.add_dock_widget(other, name="Another")
+    docks.append(other)
+    settle(qtbot, other)
+    assert viewer.canvas.grid.enabled  # nothing of the other was beside anything
+    dock.compare.beside.setChecked(False)
+    [key] = [
+        one
+        for one in other.findChildren(QShortcut)
+        if one.key().toString() == FLICKER_KEY
+    ]
+    key.activatedAmbiguously.emit()  # whichever dock Qt calls
+    assert not dock.desk.layer.visible
+    assert other.desk.layer.visible
+    other.compare.pin.click()
+    key.activatedAmbiguously.emit()  # it compared last
+    assert not other.desk.layer.visible
+
+
+def test_numbers_are_told_against_the_reference_in_use(
+    qtbot: Any, dock: ExploreDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock.compare.pin.click()
+    pinned = dock.desk.findings
+    move_age(qtbot, dock, 80.0)
+    told: list[Any] = []
+    monkeypatch.setattr(
+        AskedPanel, "tell", lambda _, found, pinned=None: told.append((found, pinned))
+    )
+    now = dock.desk.findings
+    dock.compare.unpin.click()
+    assert told[-1] == (now, None)
+    dock.compare.pin.click()
+    assert told[-1] == (now, now)
+    assert now is not pinned
 
 
 def test_another_checkpoint_unpins(

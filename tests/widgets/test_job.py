@@ -198,10 +198,25 @@ def test_a_file_is_written_whole_and_ends_no_picture(qtbot: Any, job: Job) -> No
     file.gate.release(10**6)
     wait_idle(qtbot, job)
     assert results == [1, 2, 3]
+    file.gate = threading.Semaphore(1)
     job.ask(replace(file.task(4, results), kept=True))
-    job.cancel()
+    qtbot.waitUntil(lambda: file.started == [2, 4])
+    job.cancel()  # now it is the file that runs
+    file.gate.release(10**6)
     wait_idle(qtbot, job)
     assert results == [1, 2, 3]
+
+
+def test_cancelling_a_picture_leaves_files_that_were_named(
+    qtbot: Any, job: Job
+) -> None:
+    picture, file, results = Work(free=False), Work(), []
+    begin(qtbot, job, picture, picture.task(1, results))
+    job.ask(replace(file.task(2, results), kept=True))
+    job.cancel()
+    picture.gate.release(10**6)
+    wait_idle(qtbot, job)
+    assert results == [2]
 
 
 def test_cancel_acts_within_one_step_and_gives_no_result(qtbot: Any, job: Job) -> None:

@@ -528,6 +528,12 @@ def test_a_forecast_starts_from_the_scan_and_asks_about_the_person(
     settle(qtbot, coded)
     assert coded.desk.picture.request.origin == coded.scan
     assert panel.years.value() == 0.0
+    panel.years.box.setValue(3.0)
+    settle(qtbot, coded)
+    coded.form.reset.click()
+    settle(qtbot, coded)
+    assert coded.desk.picture.request.origin == coded.scan
+    assert panel.years.value() == 0.0
 
 
 def test_variations_of_a_scan_are_spread_and_swept(

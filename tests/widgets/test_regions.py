@@ -279,6 +279,33 @@ def test_the_atlas_follows_the_grid_of_the_model(
     assert told == {row.name: row.values for row in there.rows}
 
 
+def test_an_atlas_takes_the_place_of_no_picture(qtbot: Any, dock: ExploreDock) -> None:
+    age(dock).box.setValue(85.0)
+    dock.ask()
+    choose(dock, BUNDLED)  # while the picture is made
+    settle(qtbot, dock)
+    assert dock.desk.picture is not None
+    assert dock.desk.picture.request.conditions.as_dict()["age"] == 85.0
+    assert dock.desk.findings is not None
+    [_] = atlas_layers(dock)
+    assert "FreeSurfer" in table(dock).words.text()
+    assert len(table(dock).model.table.rows) > 10
+
+
+def test_numbers_of_an_older_picture_do_not_stay(qtbot: Any, dock: ExploreDock) -> None:
+    slider = age(dock).slider
+    slider.setSliderDown(True)
+    with qtbot.waitSignal(dock.desk.shown, timeout=20_000):
+        slider.setValue(70.0)  # a preview
+    qtbot.waitUntil(lambda: not dock.desk.busy)
+    assert "not measured" in table(dock).words.text()
+    assert not table(dock).model.table.rows
+    assert not table(dock).export.isEnabled()
+    slider.setSliderDown(False)
+    settle(qtbot, dock)
+    assert table(dock).model.table.rows
+
+
 def test_an_atlas_of_the_users_own(
     qtbot: Any, dock: ExploreDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
