@@ -244,7 +244,7 @@ def info(command: Info) -> None:
 
 def generate(command: Generate) -> None:
     """Make and write `n` pictures, seeds counting up."""
-    from napari_brainldm.engine.export import export
+    from napari_brainldm.engine.export import export, refuse_other
 
     if command.n < 1:
         raise EngineError(f"--n is {command.n}; ask for 1 picture or more.")
@@ -254,12 +254,19 @@ def generate(command: Generate) -> None:
     conditions = conditions_of(renderer.card, command.set)
     for seed in range(command.seed, command.seed + command.n):
         request = Request(conditions, Seed(seed), (), sampler, command.guidance)
+        stem = f"seed-{seed:05d}"
+        refuse_other(renderer, request, command.out, stem)
         picture = _rendered(renderer, request)
-        print(export(renderer, request, picture, command.out, f"seed-{seed:05d}"))
+        print(export(renderer, request, picture, command.out, stem))
 
 
 def reconstruct(command: Reconstruct) -> None:
     """Write a scan on the model's grid and what the model makes of it."""
+    if command.steps < 0:
+        raise EngineError(
+            f"--steps is {command.steps}; 0 (the autoencoder alone) or more is "
+            "possible. Leave --steps out for 50."
+        )
     for file in _of_scan(command):
         print(file)
 
@@ -309,11 +316,17 @@ def _of_scan(command: Reconstruct | Edit, asked: Edit | None = None) -> Iterator
         export,
         export_difference,
         export_scan,
+        refuse_other,
     )
     from napari_brainldm.engine.scan_file import load_volume
 
     check_space(command.space)
     renderer = _renderer(command.checkpoint, command.device)
+    if command.space == "scan" and renderer.card.fnc is not None:
+        raise EngineError(
+            f"{renderer.card.name} makes maps of gray matter in MNI space, bent there "
+            'from the scan; they are not bent back. Leave out --space, for "mni".'
+        )
     # settings are read before the scan is placed, which takes long
     known = settings_of(renderer.card, command.own)
     change = None if asked is None else _change(renderer.card, asked)
@@ -322,9 +335,12 @@ def _of_scan(command: Reconstruct | Edit, asked: Edit | None = None) -> Iterator
     # named by digest: a file name may hold a person's name, which must not travel on
     stem, folder, space = f"scan-{digest[:8]}", command.out, command.space
     own = renderer.estimate(digest).with_values(known)
-    yield export_scan(renderer, digest, folder, stem, space)
     sampler = Sampler("ddim", command.steps)
     rebuilt = Request(own, Scan(digest, own), (), sampler)
+    refuse_other(renderer, rebuilt, folder, f"{stem}_reconstruction", space)
+    if change is not None:
+        refuse_other(renderer, change(rebuilt), folder, f"{stem}_edit", space)
+    yield export_scan(renderer, digest, folder, stem, space)
     picture = _rendered(renderer, rebuilt)
     yield export(renderer, rebuilt, picture, folder, f"{stem}_reconstruction", space)
     if change is None:

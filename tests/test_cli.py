@@ -19,7 +19,7 @@ from napari_brainldm.engine.checkpoint import file_sha256, save_checkpoint
 from napari_brainldm.engine.conform import Conformed, Quality
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.scan_file import load_volume, read_mark
-from tests.tiny import tiny_checkpoint
+from tests.tiny import tiny_checkpoint, tiny_gm_ldm
 
 SECRET = "Hildegard_von-Bingen"
 TEXT = "PATIENT 4711 ward 9"
@@ -187,6 +187,11 @@ def test_the_last_of_two_settings_counts(model, tmp_path, capsys):
         (("--set", "mood=1"), "'mood' is not a condition of Tiny. Its conditions are"),
         (("--set", "age=old"), "age is 'old'; a number is needed, 20 to 90 years"),
         (("--set", "age=nan"), "a number is needed"),
+        (("--set", "age=1e39"), "a number is needed"),
+        (
+            ("--eta", "0.7"),
+            "An eta of 0.7 was asked for with dpm++2m, which knows none",
+        ),
         (("--set", "sex=X"), "sex is 'X'; this checkpoint knows F, M"),
         (("--set", "age"), "'age' is not a setting. Write NAME=VALUE"),
         (
@@ -221,6 +226,16 @@ def test_what_cannot_be_made_gets_one_sentence(
 def test_what_is_no_option_is_refused(model, tmp_path, capsys, word):
     base = ("generate", "--checkpoint", model, "--out", tmp_path / "x")
     assert word.split("=")[0] in refused(capsys, *base, word)
+
+
+def test_another_picture_is_not_written_over(model, tmp_path, capsys):
+    (path,) = made(capsys, model, tmp_path / "p", "--set", "age=20")
+    kept = path.read_bytes()
+    base = ("generate", "--checkpoint", model, "--out", tmp_path / "p", *FAST)
+    text = refused(capsys, *base, "--set", "age=80")
+    assert "was asked for otherwise, and would be written over" in text
+    assert path.read_bytes() == kept
+    assert made(capsys, model, tmp_path / "p", "--set", "age=20") == [path]  # the same
 
 
 def test_a_folder_that_is_a_file_gets_a_sentence(model, tmp_path, capsys):
@@ -400,6 +415,7 @@ def test_a_scan_is_written_in_its_own_voxels_when_asked(
         (("--strip", "hd-bet"), "not on the PATH"),
         (("--strip", "bet"), "no way to find the brain"),
         (("--space", "talairach"), "no space to write in"),
+        (("--steps", "-7"), "--steps is -7; 0 (the autoencoder alone) or more"),
     ],
 )
 def test_a_way_that_is_not_there_gets_a_sentence(
@@ -408,6 +424,15 @@ def test_a_way_that_is_not_there_gets_a_sentence(
     monkeypatch.setenv("PATH", str(tmp_path))
     base = ("--checkpoint", model, "--out", tmp_path / "o", "--device", "cpu")
     assert sentence in refused(capsys, "reconstruct", scan, *base, *words)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_map_of_gray_matter_is_not_bent_back(scan, tmp_path, capsys):
+    path = tmp_path / "gm.safetensors"
+    save_checkpoint(tiny_gm_ldm(), path)
+    base = ("--checkpoint", path, "--out", tmp_path / "o", "--device", "cpu")
+    text = refused(capsys, "reconstruct", scan, *base, "--space", "scan")
+    assert "maps of gray matter in MNI space" in text
     assert not (tmp_path / "o").exists()
 
 

@@ -279,6 +279,24 @@ def test_a_generated_picture_is_measured_where_it_lies(
     assert {name: row[name] for name in wanted} == wanted
 
 
+def test_a_generated_picture_in_a_scans_space_is_placed_as_the_scan_was(
+    weights, tmp_path, capsys, monkeypatch
+):
+    placed = []
+    monkeypatch.setattr(
+        finding, "conform", lambda scan, *_, **__: placed.append(scan) or called_for()
+    )
+    picture = generated(tmp_path / "edit_T1w.nii.gz", Space="scan")
+    words = (picture, "--json", "--checkpoint", weights, "--device", "cpu")
+    status, _, err = run(capsys, "measure", *words)
+    assert len(placed) == 1
+    assert (status, "placed first" in err) == (2, True)
+
+
+def called_for():
+    raise EngineError("It is placed first.")
+
+
 def test_a_foreign_comment_is_no_synthetic_mark(placed, weights, tmp_path, capsys):
     path = tmp_path / "a.nii.gz"
     for mark in ("Synthetic: true", "[1]", '{"Synthetic": false}'):

@@ -15,7 +15,7 @@ from napari_brainldm.commands.options import Device, Folder, Orientation, ScanFi
 from napari_brainldm.engine.request import EngineError
 
 if TYPE_CHECKING:
-    from napari_brainldm.engine.finding import Finder
+    from napari_brainldm.engine.finding import Finder, Finding
     from napari_brainldm.engine.volume import Volume
 
 Method = Annotated[str, arg(help="built-in, or FreeSurfer's mri_synthseg on PATH")]
@@ -61,9 +61,9 @@ def segment(command: Segment) -> None:
     from napari_brainldm.engine.label_file import write_finding
 
     find = finder(command.method, command.checkpoint, command.device)
-    scan, synthetic = _loaded(command.scan, command.orientation)
-    found = find.of_placed(scan) if synthetic else find.of_scan(scan)
-    print(write_finding(found, scan, command.out, synthetic))
+    scan, told = _loaded(command.scan, command.orientation)
+    found = _found(find, scan, told)
+    print(write_finding(found, scan, command.out, told.get("Synthetic") is True))
 
 
 def measure(command: Measure) -> None:
@@ -94,8 +94,7 @@ def _row(find: Finder, path: Path, orientation: str) -> Row:
 def _volumes(find: Finder, path: Path, orientation: str) -> Row:
     from napari_brainldm.engine.measure import measure
 
-    scan, synthetic = _loaded(path, orientation)
-    found = find.of_placed(scan) if synthetic else find.of_scan(scan)
+    found = _found(find, *_loaded(path, orientation))
     figure = found.quality and round(found.quality.figure, 3)
     return measure(found.segmentation).as_dict() | {"quality": figure}
 
@@ -112,8 +111,14 @@ def _printed(rows: Iterable[Row], width: int) -> Iterator[Row]:
         yield row
 
 
-def _loaded(path: Path, orientation: str) -> tuple[Volume, bool]:
-    """The scan, and whether it is a picture that this program generated."""
+def _found(find: Finder, scan: Volume, told: dict[str, Any]) -> Finding:
+    """A generated picture lies in MNI space, but where it was written over a scan."""
+    placed = told.get("Synthetic") is True and told.get("Space", "mni") == "mni"
+    return find.of_placed(scan) if placed else find.of_scan(scan)
+
+
+def _loaded(path: Path, orientation: str) -> tuple[Volume, dict[str, Any]]:
+    """The scan, and what this program wrote of it; empty if it is another's."""
     from napari_brainldm.engine.scan_file import load_volume, read_mark
 
     scan = load_volume(path, orientation=orientation or None)
@@ -129,7 +134,7 @@ def _loaded(path: Path, orientation: str) -> tuple[Volume, bool]:
             f"{path.name} is a map of gray matter, in which no structures are looked "
             "for. Choose a scan or a generated T1."
         )
-    return scan, told.get("Synthetic") is True
+    return scan, told
 
 
 def _sidecar(mark: str) -> dict[str, Any]:

@@ -131,13 +131,17 @@ def without_autoencoder(name: str) -> str:
     )
 
 
+LARGEST = 1e9
+"""What float32 takes in any vocabulary."""
+
+
 def as_number(covariate: Covariate, value: Value) -> float:
     """`value` as a finite number; an EngineError sentence otherwise."""
     try:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= LARGEST:  # false for nan too
         raise EngineError(
             f"{covariate.name} is {value!r}; a number is needed, {covariate.low:g} to "
             f"{covariate.high:g} {covariate.unit} in training. Give such a number."

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from napari_brainldm.engine.card import KINDS, Card, without_autoencoder
-from napari_brainldm.engine.files import write_whole
+from napari_brainldm.engine.files import write_whole, writing_into
 from napari_brainldm.engine.fnc_edit import FncLaw
 from napari_brainldm.engine.frozen import from_plain, to_plain
 from napari_brainldm.engine.networks.autoencoder import AutoencoderSpec
@@ -168,8 +168,8 @@ def save_checkpoint(
     tensors = {k: v.detach().cpu().to(dtype) for k, v in checkpoint.tensors.items()}
     header = metadata(checkpoint.card)
     payload = save({k: v.contiguous() for k, v in tensors.items()}, metadata=header)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, payload)
+    with writing_into(path.parent):
+        write_whole(path, payload)
     return hashlib.sha256(payload).hexdigest()
 
 
@@ -187,14 +187,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         If the file is missing, damaged, foreign, of an unknown kind, or its weights are
         not exactly the finite tensors that its card describes.
     """
+    if not path.exists():
+        raise EngineError(f"There is no checkpoint {path}. Choose an existing file.")
     if path.is_dir() or path.suffix in FOREIGN:
         raise EngineError(
             f"{path.name} holds weights as torch saves them, without a card. Bring "
             f"them in first: brainldm import {path} NEW.safetensors, or Open in the "
             "Explore dock."
         )
-    if not path.is_file():
-        raise EngineError(f"There is no checkpoint {path}. Choose an existing file.")
     try:
         card, tensors = _read(path)
     except (SafetensorError, OSError, ValueError) as error:

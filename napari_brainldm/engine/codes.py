@@ -46,14 +46,16 @@ def slerp(first: Tensor, second: Tensor, fraction: float) -> Tensor:
 
     Keeps the norm of Gaussian noise, which a straight line shrinks (Shoemake 1985).
     """
-    a, b = first.double().flatten(), second.double().flatten()
+    # on the processor: not every device has float64
+    a, b = (one.cpu().double().flatten() for one in (first, second))
     cosine = torch.dot(a, b) / (a.norm() * b.norm())
     angle = torch.arccos(cosine.clamp(-1.0, 1.0))
     if angle < PARALLEL:
         return lerp(first, second, fraction)
     left = torch.sin((1 - fraction) * angle) / torch.sin(angle)
     right = torch.sin(fraction * angle) / torch.sin(angle)
-    return (left * first.double() + right * second.double()).to(first.dtype)
+    made = (left * a + right * b).reshape(first.shape)
+    return made.to(first.dtype).to(first.device)
 
 
 def between(first: Code, second: Code, fraction: float) -> Code:

@@ -113,5 +113,8 @@ def verdict(found: Original, picture: Volume, renderer: Renderer) -> str:
         for name in now
         if then.get(name) != now[name]
     ]
-    why = "; ".join(changed) or "the same versions and device: the sidecar was edited"
+    why = "; ".join(changed) or (
+        "the same versions and device: the kind of processor, its threads or the batch "
+        "differ, or the sidecar was edited"
+    )
     return f"Re-created, but not the same voxels ({why})."

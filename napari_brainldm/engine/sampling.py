@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_brainldm.engine import diffusion
-from napari_brainldm.engine.request import EngineError, Request, drawn_from
+from napari_brainldm.engine.request import EngineError, Later, Request, drawn_from
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
 
 SAMPLERS = ("ddim", "ddpm", "dpm++2m")
+
+MOST_YEARS = 100.0
+"""From a scan to its forecast."""
 
 ROUNDS = 2
 """Of fixed-point iterations in a step of an inversion."""
@@ -30,10 +33,17 @@ def check_sampler(request: Request) -> None:
             f"The sampler {sampler.name!r} was asked for; known are "
             f"{', '.join(SAMPLERS)}. Choose one of these."
         )
+    if sampler.eta and sampler.name != "ddim":
+        raise EngineError(
+            f"An eta of {sampler.eta:g} was asked for with {sampler.name}, which knows "
+            "none. Choose the sampler ddim, or leave eta out."
+        )
     seed = drawn_from(request.origin) or 0
+    years = request.origin.years if isinstance(request.origin, Later) else 0.0
     for name, value, low, high in (
         ("seed", seed, 0, 2**62),
         ("eta", sampler.eta, 0, 1),
+        ("number of years", years, -MOST_YEARS, MOST_YEARS),
         ("guidance", request.guidance, 0, 100),
     ):
         if not low <= value <= high:  # false for nan too

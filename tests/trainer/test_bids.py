@@ -70,6 +70,27 @@ def test_brain_volume_is_scaled_to_the_mean_head(tmp_path):
     assert values[:3] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_columns_in_other_units_than_the_head_are_scaled_alike(tmp_path, first):
+    table = (
+        "participant_id brain vent icv\nsub-01 1000 20000 1400\n"
+        "sub-02 1100 30000 1600\nsub-03 1200 25000 1500"
+    )
+    scans = [f"sub-0{n}/anat/sub-0{n}_T1w.nii.gz" for n in (1, 2, 3)]
+    columns = (
+        Column("brain", "Brain", "brain", "ml", per_head="icv"),
+        Column("vent", "Ventricles", "vent", "ml", scale=0.001, per_head="icv"),
+    )
+    found = read(
+        dataset(tmp_path / "d", table, scans), *columns[first:], *columns[:first]
+    )
+    assert found.head_size == pytest.approx(1500.0)
+    values = dict(found.train[0].covariates)
+    assert values == pytest.approx(
+        {"brain": 1000 * 1500 / 1400, "vent": 20 * 1500 / 1400}
+    )
+
+
 def test_the_mean_head_is_that_of_the_training_scans(tmp_path):
     brain = Column("brain", "Brain", "brain", "ml", scale=0.001, per_head="icv")
     found = read(dataset(tmp_path / "d", TABLE), brain, held_out=0.25)

@@ -316,6 +316,8 @@ def test_a_release_brings_figures_and_simulated_connectivity(
     out.parent.mkdir()
     told = refused(capsys, "evaluate", "gmldm", *config, "--release", out)
     assert "by the table gmldm-held-out" in told
+    told = refused(capsys, "evaluate", "gmldm-held-out", *config, "--out", out)
+    assert "--out was given to the table gmldm-held-out, which does not take" in told
     told = refused(capsys, "evaluate", "gmldm-held-out", *config, "--n", 1)
     assert "a comparison needs 2" in told
     coder = begun / "now" / "gm_autoencoder.safetensors"

@@ -185,6 +185,14 @@ def test_pictures_of_another_plan_are_not_passed_off(wish, whole):
         run(wish, whole, plan(seed=1))
 
 
+@pytest.mark.parametrize("sampler", [Sampler("ddim", 2000), Sampler("dpm", 2)])
+def test_a_sampler_that_cannot_be_spoils_no_folder(wish, tmp_path, sampler):
+    out = tmp_path / "out"
+    with pytest.raises(EngineError):
+        run(replace(wish, sampler=sampler), out)
+    assert not out.exists() or not list(out.iterdir())
+
+
 def test_a_dataset_of_scans_is_never_written_into(wish, tmp_path):
     (tmp_path / "participants.tsv").write_text("participant_id\nsub-000001\n")
     with pytest.raises(EngineError, match=r"holds participants\.tsv and 0 more"):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from trainer.config import Column, DataConfig
 
 _ENTITY = re.compile(r"(sub|ses)-([A-Za-z0-9]+)")
+HEADS = 500.0, 3000.0
+"""Volumes of heads (intracranial), in ml, that are taken for such."""
+
 MISSING = ("", "n/a", "nan", "NaN", "NA")
 
 
@@ -72,8 +75,14 @@ def read_dataset(config: DataConfig, held: Collection[str] | None = None) -> Dat
     subjects = {s.subject for s, _ in complete}
     held = _held_out(subjects, config) if held is None else subjects & set(held)
     _check_count(root, len(subjects - held))
-    head = _head_size(config, [row for s, row in complete if s.subject not in held])
-    entries = [_entry(config, s, row, head) for s, row in complete]
+    trained = [row for s, row in complete if s.subject not in held]
+    heads = {
+        column.per_head: float(np.mean([_head(column, row) for row in trained]))
+        for column in config.covariates
+        if column.per_head
+    }
+    head = _head_size(config, heads)
+    entries = [_entry(config, s, row, heads) for s, row in complete]
     return Dataset(
         tuple(e for e in entries if e.subject not in held),
         tuple(e for e in entries if e.subject in held),
@@ -228,31 +237,35 @@ def _check_count(root: Path, subjects: int) -> None:
         )
 
 
-def _head_size(config: DataConfig, rows: list[Mapping[str, str]]) -> float:
-    """Mean of the column that covariates are normalised by, in their unit."""
+def _head_size(config: DataConfig, heads: Mapping[str, float]) -> float:
+    """Mean size in ml of the head that covariates are normalised by; 0 without one.
+
+    The table need not hold it in the unit of those covariates: the scale of the first
+    is taken if a head of the size of heads comes out, else ml or mm3, as it fits.
+    """
     columns = [c for c in config.covariates if c.per_head]
     if not columns:
         return 0.0
-    column = columns[0]
-    sizes = [_head(column, row) for row in rows]
-    return float(np.mean(sizes)) * column.scale
+    mean, scale = heads[columns[0].per_head], columns[0].scale
+    likely = (one for one in (scale, 1.0, 1e-3) if HEADS[0] <= mean * one <= HEADS[1])
+    return mean * next(likely, scale)
 
 
 def _entry(
-    config: DataConfig, scan: _Scan, row: Mapping[str, str], head: float
+    config: DataConfig, scan: _Scan, row: Mapping[str, str], heads: Mapping[str, float]
 ) -> Entry:
-    values = tuple((c.name, _value(c, row, head)) for c in config.covariates)
+    values = tuple((c.name, _value(c, row, heads)) for c in config.covariates)
     return Entry(scan.subject, scan.session, scan.path, values, tuple(row.items()))
 
 
-def _value(column: Column, row: Mapping[str, str], head: float) -> Value:
+def _value(column: Column, row: Mapping[str, str], heads: Mapping[str, float]) -> Value:
     text = row[column.column]
     if column.categories:
         return _category(column, text)
     number = _number(column.column, text) * column.scale
     if not column.per_head:
         return number
-    return number * head / (_head(column, row) * column.scale)
+    return number * heads[column.per_head] / _head(column, row)
 
 
 def _head(column: Column, row: Mapping[str, str]) -> float:

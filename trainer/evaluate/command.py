@@ -64,8 +64,26 @@ def _folder_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+TAKEN: dict[str, tuple[str, ...]] = {
+    "release": ("brain-ldm", "ldae", "memorisation", "gmldm", run.HELD_OUT),
+    "visits": ("ldae",),
+    "beside": ("ldae",),
+    "real": ("pictures",),
+    "generated": ("pictures",),
+    "features": ("pictures", "pinaya"),
+    "out": ("pictures", "pinaya"),
+}
+"""Options that not every table takes, and those that do."""
+
+
 def evaluate(options: argparse.Namespace) -> Iterator[str]:
     """Measure what `options` name; yields lines to print."""
+    for name, tables in TAKEN.items():
+        if getattr(options, name) and options.table not in tables:
+            raise EngineError(
+                f"--{name} was given to the table {options.table}, which does not take "
+                f"it; {', '.join(tables)} would. Leave it out."
+            )
     if options.table == "pictures":
         return _pictures(options)
     config = load_config(Path(options.config))

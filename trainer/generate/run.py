@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_brainldm.engine.checkpoint import file_sha256
 from napari_brainldm.engine.request import EngineError, Sampler
+from napari_brainldm.engine.sampling import check_sampler, sigmas_of
 from trainer.generate.crew import Crew, crew
 from trainer.generate.dataset import write_description, write_participants
 from trainer.generate.job import FORMS, Job, remember, resumed, tasks_of
@@ -77,6 +78,10 @@ def generate(wish: Wish, checkpoint: Checkpoint, plan: Sequence[Row]) -> Iterato
         If the folder holds pictures of another plan, or a file is not what was
         written into it.
     """
+    for row in plan[:1]:  # before anything is written: all are sampled alike
+        asked = replace(row[1], sampler=wish.sampler)
+        check_sampler(asked)
+        sigmas_of(asked, checkpoint.card)
     job = resumed(job_of(wish, checkpoint.sha256, plan))
     with crew(wish.workers, wish.scheduler, wish.device) as hands:
         job, rows = begin(job, wish.sampler, plan, hands)
@@ -172,8 +177,8 @@ def verify(job: Job, rows: Sequence[Row], hands: Crew) -> Iterator[str]:
     if bad:
         raise EngineError(
             f"{len(bad)} of {len(rows)} pictures are missing or not what was written: "
-            f"{_some(sorted(bad))}. Delete their folders and run the same command "
-            "again."
+            f"{_some(sorted(bad))}. Delete their folders, where there are any, and run "
+            "the command without --verify."
         )
     if others := strangers(job, [name for name, _ in rows]):
         raise EngineError(

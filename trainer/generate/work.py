@@ -161,6 +161,9 @@ def measured(
     """The volumes of a picture in ml, as entries of its sidecar; none found is None."""
     if segmenter is None:
         return {}
+    if renderer.card.fnc is not None:  # it knows heads, and would find nonsense
+        why = "A map of gray matter, in which no structures are looked for."
+        return {"VolumesMl": None, "WhyNoVolumes": why}
     try:
         found = segmenter.segment(picture)
         volumes = measure(found)
