@@ -345,6 +345,7 @@ def test_a_processor_walks_one_by_one():
     ("options", "sentence"),
     [
         (["--grid", "age=40", "--batch", "-1"], "--batch is -1"),
+        (["--draw", "3", "--each", "2"], "multiplies the combinations of --grid"),
         (["--grid", "age=40", "--threads", "0"], "--threads is 0"),
         (["--grid", "age=40", "--seed", "-1"], "--seed is -1"),
         (["--grid", "age=40", "--segmenter", "nowhere"], "There is no segmenter"),

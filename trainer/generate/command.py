@@ -42,7 +42,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="N people of the joint distribution of the training set",
     )
-    parser.add_argument("--each", type=int, default=1, help="pictures per combination")
+    parser.add_argument("--each", type=int, help="pictures per combination; default: 1")
     parser.add_argument("--seed", type=int, default=0, help="of the plan; 0")
     parser.add_argument("--checkpoint", help="default: the last stage's of the run")
     parser.add_argument(
@@ -82,10 +82,16 @@ def run_generate(options: argparse.Namespace, path: Path) -> Iterator[str]:
 
 
 def _plan(options: argparse.Namespace, card: Card) -> list[Row]:
+    if options.each is not None and options.grid is None:
+        raise EngineError(
+            f"--each is {options.each}, which multiplies the combinations of --grid; "
+            "--plan and --draw tell their number themselves. Leave it out."
+        )
     if options.plan is not None:
         return plan_of_table(Path(options.plan), card, options.seed)
     if options.grid is not None:
-        return plan_of_grid(options.grid, options.each, card, options.seed)
+        each = 1 if options.each is None else options.each
+        return plan_of_grid(options.grid, each, card, options.seed)
     return plan_of_draws(options.draw, card, options.seed)
 
 
