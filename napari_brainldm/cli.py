@@ -244,7 +244,8 @@ def info(command: Info) -> None:
 
 def generate(command: Generate) -> None:
     """Make and write `n` pictures, seeds counting up."""
-    from napari_brainldm.engine.export import export, refuse_other
+    from napari_brainldm.engine.export import export
+    from napari_brainldm.engine.recreate import refuse_other
 
     if command.n < 1:
         raise EngineError(f"--n is {command.n}; ask for 1 picture or more.")
@@ -316,8 +317,8 @@ def _of_scan(command: Reconstruct | Edit, asked: Edit | None = None) -> Iterator
         export,
         export_difference,
         export_scan,
-        refuse_other,
     )
+    from napari_brainldm.engine.recreate import refuse_other
     from napari_brainldm.engine.scan_file import load_volume
 
     check_space(command.space)

@@ -149,24 +149,9 @@ def export(
     return _write(placed, sidecar, folder, marked(_spaced(stem, space)), DESCRIPTION)
 
 
-def refuse_other(
-    renderer: Renderer, request: Request, folder: Path, stem: str, space: str = "mni"
-) -> None:
-    """Raise EngineError if `export` would write over the picture of another request."""
-    path = folder / f"{marked(_spaced(stem, space))}_T1w.json"
-    if not path.is_file():
-        return
-    try:
-        there = json.loads(path.read_text())
-        held = there.get("Request"), there.get("Checkpoint", {}).get("sha256")
-    except (ValueError, OSError, AttributeError):
-        held = None, None
-    asked = json.loads(json.dumps(to_plain(renderer.resolve(request))))
-    if held != (asked, renderer.checkpoint.sha256):
-        raise EngineError(
-            f"{path} is of a picture that was asked for otherwise, and would be "
-            "written over. Choose another folder with --out, or move it away."
-        )
+def sidecar_of(folder: Path, stem: str, space: str = "mni") -> Path:
+    """The sidecar that `export` writes for `stem`."""
+    return folder / f"{marked(_spaced(stem, space))}_T1w.json"
 
 
 def export_difference(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_brainldm.engine.export import versions
+from napari_brainldm.engine.export import sidecar_of, versions
 from napari_brainldm.engine.lineage import Lineage
 from napari_brainldm.engine.request import (
     UNREADABLE,
@@ -87,6 +88,25 @@ def check_model(found: Original, renderer: Renderer) -> None:
             f"The picture was made by {found.checkpoint_name} (sha256 "
             f"{found.checkpoint_sha256[:12]}...), not by the checkpoint in use. "
             "Open that checkpoint first."
+        )
+
+
+def refuse_other(
+    renderer: Renderer, request: Request, folder: Path, stem: str, space: str = "mni"
+) -> None:
+    """Raise EngineError if `export` would write over the picture of another request."""
+    path = sidecar_of(folder, stem, space)
+    if not path.is_file():
+        return
+    same = False
+    with suppress(EngineError):  # what it cannot read is another's
+        found = read_sidecar(path)
+        same_model = found.checkpoint_sha256 == renderer.checkpoint.sha256
+        same = same_model and found.request == renderer.resolve(request)
+    if not same:
+        raise EngineError(
+            f"{path} is of a picture that was asked for otherwise, and would be "
+            "written over. Choose another folder with --out, or move it away."
         )
 
 

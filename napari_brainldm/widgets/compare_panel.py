@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from qtpy.QtGui import QKeySequence, QShortcut
@@ -62,7 +63,7 @@ class ComparePanel(QWidget):
     def _on_key(self) -> None:
         """Flicker in the dock of this window that compared last."""
         panels = self.window().findChildren(ComparePanel)
-        max(panels, key=_compared_at).flicker.click()
+        max(panels, key=attrgetter("comparison.compared_at")).flicker.click()
 
     def set_colours(self, colours: Colours) -> None:
         """Follow the theme."""
@@ -112,10 +113,6 @@ class ComparePanel(QWidget):
         layout.addLayout(second)
         layout.addWidget(self.orthogonal)
         layout.addWidget(self.words)
-
-
-def _compared_at(panel: ComparePanel) -> float:
-    return panel.comparison.compared_at
 
 
 def told(request: Request) -> str:

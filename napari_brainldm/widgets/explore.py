@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_brainldm.engine.asked import Findings, compare
@@ -27,7 +27,7 @@ from napari_brainldm.widgets.importing import Importing
 from napari_brainldm.widgets.looks import (
     colours_of,
     ender,
-    on_escape,
+    on_key,
     scrolling,
     section,
     sentence_label,
@@ -181,7 +181,7 @@ class ExploreDock(QWidget):
         for refused in (self.past.refused, self.regions.failed, self.revival.failed):
             refused.connect(self.error.show_sentence)
         self.settle.timeout.connect(self._on_settle_timeout)
-        on_escape(self, self.cancel)
+        on_key(self, Qt.Key.Key_Escape, self.cancel)
         themes = self._viewer.events.theme
         themes.connect(self._on_theme_changed)
         # the window may close in the middle of a run; the dock has no other hook

@@ -98,12 +98,14 @@ class FncPanel(QWidget):
         """Begin with a model; None for one that knows no connectivity."""
         self.source.prepare(law, components)
         self._name(self.source.table.components if self.source.table else components)
-        before, self._begun = self.kept, None
-        if law is not None and before is not None and before.count == len(components):
-            self._begun = self.source.follow(before)
-        if self._begun is None:  # the mean of another model, or a draw from its law
-            self.kept = None if law is None else self.source.begun(TRAINING)
-            self._begun = None if self.kept is None else self.source.follow(self.kept)
+        before, self.kept, self._begun = self.kept, None, None
+        if law is not None:
+            if before is not None and before.count == len(components):
+                self._begun = self.source.follow(before)
+            if self._begun is None:  # the mean of another model, or drawn by its law
+                before = self._begun = self.source.begun(TRAINING)
+                self.source.follow(before)
+            self.kept = before
         self._refresh()
 
     def show_table(self, table: FncTable) -> None:

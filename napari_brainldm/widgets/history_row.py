@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QGuiApplication, QKeySequence, QShortcut
+from qtpy.QtCore import Signal
+from qtpy.QtGui import QGuiApplication, QKeySequence
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_brainldm.engine.request import (
@@ -18,7 +18,7 @@ from napari_brainldm.engine.request import (
     request_from_plain,
 )
 from napari_brainldm.widgets.history import History
-from napari_brainldm.widgets.looks import named
+from napari_brainldm.widgets.looks import named, on_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,9 +58,7 @@ class HistoryRow(QWidget):
         """Undo and redo by keyboard, anywhere in `dock`."""
         keys = QKeySequence.StandardKey.Undo, QKeySequence.StandardKey.Redo
         for key, button in zip(keys, (self.undo, self.redo), strict=True):
-            shortcut = QShortcut(QKeySequence(key), dock)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(button.click)
+            on_key(dock, key, button.click)
 
     def visit(self, request: Request) -> None:
         """A final picture of `request` is shown."""

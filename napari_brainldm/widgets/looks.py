@@ -123,11 +123,15 @@ def ender(
     return end
 
 
-def on_escape(dock: QWidget, slot: Callable[[], None]) -> None:
-    """Call `slot` when Escape is pressed anywhere in `dock`."""
-    key = QShortcut(QKeySequence(Qt.Key.Key_Escape), dock)
-    key.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-    key.activated.connect(slot)
+def on_key(
+    dock: QWidget,
+    key: Qt.Key | QKeySequence.StandardKey,
+    slot: Callable[[], None],
+) -> None:
+    """Call `slot` when `key` is pressed anywhere in `dock`."""
+    shortcut = QShortcut(QKeySequence(key), dock)
+    shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+    shortcut.activated.connect(slot)
 
 
 def agreed(parent: QWidget, title: str, question: str, details: str, yes: str) -> bool:

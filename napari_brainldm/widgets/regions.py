@@ -83,20 +83,27 @@ class Regions(QObject):
         self._viewer = self._layer = self.panel = None
         self._atlases.clear()
 
-    def refresh(self, settled: bool = False) -> None:
+    def refresh(self) -> None:
         """Bring the table up to date with the picture shown.
 
-        Until there are numbers of it, the older table stays; where things are
-        `settled`, there will be none.
+        Until there are numbers of it, the older table stays.
         """
         if self.panel is None:
             return
         chosen = self.panel.chosen
         table = self._structures() if chosen == STRUCTURES else self._means(chosen)
-        if table is None and settled:
-            table = NOTHING if self._desk.segmenter else NO_STRUCTURES
         if table is not None:
             self.panel.show_table(table)
+
+    def _empty(self) -> None:
+        """Keep no numbers of an older picture where none of this one will come."""
+        if self.panel is None:
+            return
+        of_structures = self.panel.chosen == STRUCTURES
+        held = self._desk.findings if of_structures else self._desk.picture
+        if held is None:
+            unknown = of_structures and self._desk.segmenter is None
+            self.panel.show_table(NO_STRUCTURES if unknown else NOTHING)
 
     def _structures(self) -> Table | None:
         found: Findings | None = self._desk.findings
@@ -149,7 +156,7 @@ class Regions(QObject):
         if task == READING:  # whatever comes of it: it may fail, or be cancelled
             self._lacking = False
         if not self._desk.pressing:
-            self.refresh(settled=True)
+            self._empty()
             self._fetch()
 
     def _on_desk_shown(self, _: Picture, preview: bool) -> None:

@@ -52,15 +52,12 @@ class VisitLayers:
         own = renderer.resolve(Request(origin=Scan(found.hidden)))
         rebuilt = Derived("autoencoder reconstruction", told, (own,))
         error = Derived("prediction minus reconstruction", told, (found.request,))
-        pictures = found.reconstruction, found.predicted, found.error
-        records = (
-            derived_record(renderer, rebuilt, found.reconstruction),
-            record(renderer, found.request, found.predicted),
-            derived_record(renderer, error, found.error),
-        )
-        names, kinds = (REBUILT, PREDICTED, ERROR), ("picture", "picture", "change")
-        for shown in zip(names, pictures, kinds, records, strict=True):
-            self._show(*shown)
+        notes = derived_record(renderer, rebuilt, found.reconstruction)
+        self._show(REBUILT, found.reconstruction, "picture", notes)
+        notes = record(renderer, found.request, found.predicted)
+        self._show(PREDICTED, found.predicted, "picture", notes)
+        notes = derived_record(renderer, error, found.error)
+        self._show(ERROR, found.error, "change", notes)
         overlays.hide(self._left_out[REBUILT])
 
     def hide_left_out(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,10 +78,10 @@ def generate(wish: Wish, checkpoint: Checkpoint, plan: Sequence[Row]) -> Iterato
         If the folder holds pictures of another plan, or a file is not what was
         written into it.
     """
-    for row in plan[:1]:  # before anything is written: all are sampled alike
-        asked = replace(row[1], sampler=wish.sampler)
-        check_sampler(asked)
-        sigmas_of(asked, checkpoint.card)
+    # before anything is written; all are sampled alike
+    for _, request in sampled_by(plan[:1], wish.sampler, wish.precision):
+        check_sampler(request)
+        sigmas_of(request, checkpoint.card)
     job = resumed(job_of(wish, checkpoint.sha256, plan))
     with crew(wish.workers, wish.scheduler, wish.device) as hands:
         job, rows = begin(job, wish.sampler, plan, hands)
