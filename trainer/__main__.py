@@ -6,6 +6,7 @@ argparse, not tyro: a bare GPU machine runs the trainer from a source folder.
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,9 @@ from trainer.evaluate.command import evaluate, evaluate_options
 from trainer.generate.command import add_generate, run_generate
 from trainer.runs import STAGES, last_checkpoint, train_stage, write
 
+NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EROFS
+"""A full disk, a spent quota, a disk that may be read only."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it was done, 2 with a sentence when it could not be."""
@@ -29,6 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
             print(line, flush=True)
     except EngineError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = error.filename or "The disk"
+        told = f"{where} cannot be written to ({error.strerror}). Make room or choose "
+        print(told + "a folder on another disk, then run it again.", file=sys.stderr)
         return 2
     return 0
 

@@ -29,7 +29,13 @@ def save_state(
     optimizers: Any,
     precision: str = "",
 ) -> None:
-    """Write step, network `parts`, optimizer state dictionaries and precision."""
+    """Write step, network `parts`, optimizer state dictionaries and precision.
+
+    Raises
+    ------
+    EngineError
+        If the disk refuses; the state before it stays as it was.
+    """
     tensors = {
         f"{part}|{k}": v for part, held in parts.items() for k, v in held.items()
     }
@@ -40,9 +46,15 @@ def save_state(
             tensors |= {f"optimizer/{name}|{index}/{k}": v for k, v in moments.items()}
     plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     told = {"step": str(step), "groups": json.dumps(groups), "precision": precision}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # straight to the file: a copy in memory would double the need of a large model
-    put_whole(path, lambda beside: save_file(plain, beside, metadata=told))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # straight to the file: a copy in memory would double the need of a large model
+        put_whole(path, lambda beside: save_file(plain, beside, metadata=told))
+    except (OSError, SafetensorError) as error:
+        raise EngineError(
+            f"{path.parent} cannot take the state of step {step} ({error}). Make room "
+            "on its disk, then go on with --resume: the state before it is whole."
+        ) from error
 
 
 def load_state(path: Path) -> tuple[int, Parts, dict[str, Any]]:

@@ -115,15 +115,13 @@ def _gray_matter(
     else:
         made = of_t1_modulated if modulated else of_t1
         found = made(scan, card.grid, segmenter, preparation)
-    return Conformed(
-        found.volume,
-        found.volume.data > GRAY_LEVEL,
-        np.eye(4),
-        1.0,
-        Quality(1.0, 1.0, 1.0),
-        found.steps,
-        "gray matter",
-        preparation.n4,
+    return replace(
+        found.scan or prepared(found.volume),
+        volume=found.volume,
+        brain=found.volume.data > GRAY_LEVEL,
+        unit=1.0,
+        steps=found.steps,
+        segmentation=None,  # of the head, not of its gray matter
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_brainldm.engine.conform import (
+    Conformed,
     Preparation,
     brain_alone,
     conform,
@@ -73,11 +74,14 @@ class GrayMatter:
         holds.
     steps
         What was done, one sentence each.
+    scan
+        The T1, placed, that it is of; None of a map that the user brought.
     """
 
     volume: Volume
     modulated: bool
     steps: tuple[str, ...]
+    scan: Conformed | None = None
 
     @property
     def ml(self) -> float:
@@ -102,7 +106,7 @@ def of_t1(
     chosen = asdict(preparation or Preparation())
     found = conform(scan, _fine(grid), segmenter=segmenter, **chosen)
     placed = of_picture(found.volume, grid)
-    return replace(placed, steps=(*found.steps, *placed.steps))
+    return replace(placed, steps=(*found.steps, *placed.steps), scan=found)
 
 
 def of_picture(picture: Volume, grid: Grid) -> GrayMatter:
@@ -140,7 +144,7 @@ def of_t1_modulated(
     onto = warp.onto(native, warp.grid).clip(0, 1) * shrinking(warp)
     data = resample(Volume(onto, warp.grid.matrix), grid)
     step = f"Bent onto the MNI152 template by {warp.method} and modulated."
-    return GrayMatter(Volume(data, grid.matrix), True, (*fine.steps, step))
+    return GrayMatter(Volume(data, grid.matrix), True, (*fine.steps, step), fine.scan)
 
 
 def shrinking(warp: Warp) -> Array:

@@ -104,12 +104,14 @@ def test_a_t1_from_0_to_1_is_not_taken_for_a_map(phantom) -> None:
     assert picture.data.max() == 1
     done = conform_to(card, picture, None, Preparation())
     assert "A gray-matter map in MNI space." not in done.steps
+    assert done.quality.figure < 1  # it was placed, and sidecars say how
+    assert not np.array_equal(done.to_scan, np.eye(4))
     shares, _ = tissues(picture, picture.data > 0)
     gray, white = (Volume(shares[n].astype(np.float32), GRID.matrix) for n in (1, 2))
-    assert (
-        "A gray-matter map in MNI space."
-        in conform_to(card, gray, None, Preparation()).steps
-    )
+    taken = conform_to(card, gray, None, Preparation(n4=True))
+    assert "A gray-matter map in MNI space." in taken.steps
+    assert (taken.quality.figure, taken.n4) == (1, False)
+    assert np.array_equal(taken.to_scan, np.eye(4))
     with pytest.raises(EngineError, match="gray"):
         conform_to(card, white, None, Preparation())
 

@@ -93,19 +93,13 @@ def test_a_torn_last_line_is_dropped_and_noted(tmp_path):
     assert verify(path, digest, "R01") == []
 
 
-def test_a_full_disk_spoils_nothing(tmp_path):
+def test_a_full_disk_spoils_nothing(tmp_path, full_disk):
     """Not what was written before, nor what is written when there is room again."""
-    resource = pytest.importorskip("resource")
     path, digest = worked(tmp_path / "s")
     before = path.read_bytes()
     record = Record(path, digest, "R01")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))
-    try:
-        with pytest.raises(OSError, match="too large"):
-            record.append({"event": "pause"})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(len(before) + 20), pytest.raises(OSError, match="too large"):
+        record.append({"event": "pause"})
     assert path.read_bytes() == before
     record.append({"event": "note", "words": "there is room again"})
     record.close()

@@ -176,6 +176,16 @@ def test_twenty_kills_while_saving_leave_a_whole_state(root, tmp_path):
     assert stale > 0, "no kill fell into a write: the test proves nothing"
 
 
+def test_a_full_disk_gets_a_sentence_and_leaves_the_state_before(tmp_path, full_disk):
+    state = tmp_path / "line.state"
+    run(Line(), SHORT, state)
+    before = state.read_bytes()
+    with full_disk(100), pytest.raises(EngineError, match="Make room on its disk"):
+        run(Line(), SHORT, state)
+    assert state.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [state.name]
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     state = tmp_path / "line.state"
     run(Line(), SHORT, state)

@@ -247,6 +247,15 @@ def test_from_nothing_to_gray_matter_of_connectivity(tmp_path, capsys, template_
     assert "Set data.maps" in told
 
 
+def test_a_full_disk_is_a_sentence(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "runs/cache/0001.npy")
+
+    monkeypatch.setattr("trainer.__main__.load_config", full)
+    told = refused(capsys, "train", "autoencoder", "--config", tmp_path / "a.toml")
+    assert told.startswith("runs/cache/0001.npy cannot be written to (No space left")
+
+
 def run(capsys, *words) -> list[str]:
     """Lines of a command that must succeed."""
     code = main([str(word) for word in words])
