@@ -115,8 +115,9 @@ def _gray_matter(
     else:
         made = of_t1_modulated if modulated else of_t1
         found = made(scan, card.grid, segmenter, preparation)
+    a_map = replace(prepared(found.volume), method="gray matter")
     return replace(
-        found.scan or prepared(found.volume),
+        found.scan or a_map,
         volume=found.volume,
         brain=found.volume.data > GRAY_LEVEL,
         unit=1.0,
