@@ -324,7 +324,7 @@ def _visits(bench: Bench) -> Iterator[Found]:
 def _throughput(bench: Bench) -> Iterator[Found]:
     """Table 5: the same work in the latent space and in voxel space."""
     count = len(bench.held_out.rows)
-    pictures = [bench.held_out.picture(n) for n in range(max(count - 3, 0), count)]
+    pictures = [bench.held_out.picture(n) for n in range(count - 2, count)]
     row = throughput(bench.renderer, pictures, RACED)
     note = (
         "Side by side in one process, same grid, precision and T; the voxel-space "

@@ -29,8 +29,8 @@ Floats = NDArray[np.float64]
 STEPS = 20
 """T of pictures that are not in a table over T."""
 
-RACED = 10
-"""T of the race against voxel space."""
+RACED = 2
+"""T of the race against voxel space: there a step takes a processor minutes."""
 
 SIMULATED = "Simulated people: a simulated disease is easier to see than a real one."
 
