@@ -549,6 +549,18 @@ def test_a_race_encodes_scans_that_were_encoded_before(
     assert len(calls) == 4  # both scans, by LDAE and by the other
 
 
+def test_a_race_counts_the_parameters_of_either(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throughput, "seconds", lambda *_: 1.0)
+    row = throughput.throughput(renderer, [np.zeros(1), np.zeros(1)], 2)
+    ours = throughput.size_of(renderer.checkpoint)
+    theirs = throughput.size_of(throughput.voxel_baseline(renderer.checkpoint))
+    assert ours != theirs
+    assert (row["LDAE parameters"], row["voxel DAE parameters"]) == (ours, theirs)
+    assert row["parameters ratio"] == theirs / ours
+
+
 def test_the_cohorts_are_those_that_were_written_down() -> None:
     assert benchmark.frozen()["cohorts_as_frozen"] == 1.0
     assert set(benchmark.FROZEN) >= {str(benchmark.SEEN), str(benchmark.VISITS)}

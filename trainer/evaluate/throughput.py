@@ -106,8 +106,8 @@ def throughput(
         Renderer(checkpoint, compute.device, compute.precision)
         for checkpoint in (renderer.checkpoint, baseline)
     )
-    for renderer in (latent, voxels):
-        seconds(renderer, pictures[0], 1)
+    for one in (latent, voxels):
+        seconds(one, pictures[0], 1)
     pairs = [
         (seconds(latent, picture, steps), seconds(voxels, picture, steps))
         for picture in pictures[1:]
