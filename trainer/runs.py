@@ -14,7 +14,6 @@ from napari_brainldm.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from napari_brainldm.engine.joint import fit_joint
 from napari_brainldm.engine.networks.voxel_space import VoxelSpec
 from napari_brainldm.engine.request import EngineError
 from napari_brainldm.engine.volume import mni_grid
@@ -28,7 +27,7 @@ from trainer.baseline_runs import BASELINES, baseline
 from trainer.data.bids import Dataset, subjects_of
 from trainer.data.cohort import write_cohort
 from trainer.data.template import build_template, load_template
-from trainer.data.vocabulary import conditions, one_each, vocabulary
+from trainer.data.vocabulary import conditions, joint_of, vocabulary
 from trainer.gm_runs import gm_autoencoder, gmldm
 from trainer.log import RunLog, duration
 from trainer.loop import Stage, train, trained
@@ -194,7 +193,7 @@ def _ldm(
     taken = trained_autoencoder(config, dataset)
     known = vocabulary(config.data.covariates, dataset.train)
     asked = [conditions(e) for e in dataset.train]
-    joint = fit_joint(known, [conditions(e) for e in one_each(dataset.train)])
+    joint = joint_of(known, dataset.train)
     told = replace(taken.card, vocabulary=known, joint=joint)
     taken = replace(taken, card=told)
     train_set, unseen, mirrored = yield from _all_latents(config, taken, dataset)

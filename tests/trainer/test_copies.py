@@ -28,8 +28,8 @@ from napari_brainldm.engine.request import EngineError
 from tests.tiny import tiny_checkpoint, tiny_gm_ldm
 from tests.trainer.toys import autoencoder_checkpoint, grid
 from trainer import __main__ as trainer
-from trainer.data.bids import Entry
-from trainer.data.vocabulary import known_conditions
+from trainer.data.bids import Dataset, Entry
+from trainer.data.vocabulary import joint_of, known_conditions
 from trainer.evaluate import run
 from trainer.evaluate.copies import (
     PLANTED,
@@ -248,6 +248,20 @@ def test_too_few_people_get_a_sentence():
         _check(20, 0)
 
 
+def scan_of(number: int, visit: str = "") -> Entry:
+    told = (("age", 60.0 + number), ("sex", "F"), ("ventricles", 30.0), ("brain", 1e3))
+    return Entry(f"sub-{number}", visit, Path(), told)
+
+
+def test_the_joint_distribution_is_of_people_and_of_what_all_of_them_tell():
+    known = tiny_checkpoint().card.vocabulary
+    seen = [scan_of(n, visit) for n in range(7) for visit in ("ses-1", "ses-2")]
+    [women] = joint_of(known, seen)
+    assert women.people == 7
+    assert joint_of(known, [*seen, Entry("sub-8", "", Path(), (("age", 60.0),))]) == ()
+    assert joint_of((), seen) == ()
+
+
 # Card, info, refusal ------------------------------------------------------------------
 
 
@@ -269,12 +283,16 @@ def test_the_verdict_goes_into_the_card_and_info_shows_it(tmp_path, monkeypatch)
         yield "tested"
         return TEST
 
+    dataset = Dataset(tuple(map(scan_of, range(7))), (), 0.0)
+
     monkeypatch.setattr(run, "memorisation", tested)
+    monkeypatch.setattr(run, "dataset_of", lambda config: dataset)
     lines = list(evaluate(None, "memorisation", Wish(source, 5, target)))
     assert lines[0] == "tested"
     found = load_checkpoint(target)
     assert found.card.copies == TEST
     assert found.card.figures == (("ventricles_r", 0.98),)
+    assert [(g.categories, g.people) for g in found.card.joint] == [(("F",), 7)]
     told = "\n".join(card_lines(found))
     assert "7 of 100 pictures taken for copies of 680 training scans" in told
     assert "98 % of planted copies at 1 % false alarms" in told

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_brainldm.engine.card import Covariate, Histogram
+from napari_brainldm.engine.joint import fit_joint
 from napari_brainldm.engine.request import Conditions, EngineError
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.card import Card
+    from napari_brainldm.engine.joint import Group
     from trainer.config import Column
     from trainer.data.bids import Entry
 
@@ -81,3 +83,14 @@ def one_each(entries: Sequence[Entry]) -> list[Entry]:
     for entry in entries:
         first.setdefault(entry.subject, entry)
     return list(first.values())
+
+
+def joint_of(known: Sequence[Covariate], entries: Sequence[Entry]) -> tuple[Group, ...]:
+    """The joint distribution of `known` covariates, each subject counted once.
+
+    Empty where nothing is known, or where entries do not tell all of it.
+    """
+    people = [conditions(entry) for entry in one_each(entries)]
+    names = {covariate.name for covariate in known}
+    whole = all(names <= set(person.as_dict()) for person in people)
+    return fit_joint(known, people) if names and whole else ()

@@ -22,7 +22,7 @@ from napari_brainldm.engine.request import EngineError, Sampler
 from napari_brainldm.engine.resources import bundled_segmenter
 from napari_brainldm.engine.segment import Segmenter
 from trainer.data.pictures import on_grid
-from trainer.data.vocabulary import conditions
+from trainer.data.vocabulary import conditions, joint_of
 from trainer.evaluate.brain_ldm import (
     Unseen,
     ask,
@@ -95,7 +95,7 @@ def evaluate(config: RunConfig, table: str, wish: Wish) -> Iterator[str]:
     found = yield from runs[table](config, wish)
     if wish.release is not None:
         checkpoint = load_checkpoint(wish.path)
-        measured = replace(checkpoint, card=_told(checkpoint.card, found))
+        measured = replace(checkpoint, card=_told(checkpoint.card, found, config))
         exact = isinstance(found, CopyTest)  # it holds for the weights that were tested
         precision = _least_bits(checkpoint) if exact else torch.float16
         sha = save_checkpoint(measured, wish.release, precision)
@@ -116,10 +116,14 @@ def _least_bits(checkpoint: Checkpoint) -> torch.dtype:
     return torch.float16 if same else torch.float32
 
 
-def _told(card: Card, found: Figures | CopyTest) -> Card:
-    """The card with what was found; a test for copies leaves its figures alone."""
+def _told(card: Card, found: Figures | CopyTest, config: RunConfig) -> Card:
+    """The card with what was found; a test for copies leaves its figures alone.
+
+    That test reads the training people, so an older card gets what it lacks of them.
+    """
     if isinstance(found, CopyTest):
-        return replace(card, copies=found)
+        joint = card.joint or joint_of(card.vocabulary, dataset_of(config).train)
+        return replace(card, copies=found, joint=joint)
     return replace(card, figures=tuple(found.items()))
 
 
