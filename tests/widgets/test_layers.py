@@ -195,7 +195,7 @@ def test_a_real_scan_opens_through_the_manifest(
     volume = layers.volume_of(viewer.layers[0])
     image = nib.load(path)
     assert volume.affine == pytest.approx(image.affine, abs=1e-4)
-    assert volume.data == pytest.approx(image.get_fdata(), rel=1e-5, abs=1e-3)
+    np.testing.assert_allclose(volume.data, image.get_fdata(), rtol=1e-5, atol=1e-3)
 
 
 def test_notes_of_a_scan_are_shown(phantom: Volume, tmp_path: Path) -> None:
