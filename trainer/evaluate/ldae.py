@@ -297,9 +297,7 @@ def _visits(bench: Bench) -> Iterator[Found]:
 
     persons = bench.each("visits", len(people), make)
     found = [visits.Predicted(**one) for person in persons for one in person]
-    gap = visits.KEYS["prediction gap (months)"]
-    rounded = [replace(one, prediction_gap=gap(one)) for one in found]
-    plots.ssim_by_gap(rounded, bench.out / "visits.png")
+    plots.ssim_by_gap(found, bench.out / "visits.png")
     note = (
         f"{len(people)} held-out people; gaps to the nearest {visits.GAP:g} months, "
         f"positions to {visits.POSITION:g}. Against the autoencoder's picture of the "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_brainldm.engine.trajectory import crowds
 from trainer.evaluate.metrics.fidelity import pearson
-from trainer.evaluate.visits import KEYS
+from trainer.evaluate.visits import KEYS, by_gap
 
 if TYPE_CHECKING:
     from napari_brainldm.engine.checkpoint import Checkpoint
@@ -70,17 +70,13 @@ def ssim_by_gap(found: Sequence[Predicted], path: Path) -> None:
     """SSIM against the autoencoder's picture over the prediction gap, per method."""
     from matplotlib.ticker import MaxNLocator
 
-    groups: dict[str, dict[float, list[float]]] = {}
-    for one in found:
-        gap = KEYS["prediction gap (months)"](one)
-        per_gap = groups.setdefault(one.method, {})
-        per_gap.setdefault(gap, []).append(one.figures["SSIM"])
+    title = "prediction gap (months)"
+    rows = by_gap(found, KEYS[title], title)
     figure, axes = _figure(8, 4)
-    for method, per_gap in groups.items():
-        gaps = sorted(per_gap)
-        means = [float(np.mean(per_gap[gap])) for gap in gaps]
-        axes.plot(gaps, means, marker="o", ms=4, label=method)
-    axes.set_xlabel("prediction gap (months)")
+    for method in dict.fromkeys(one.method for one in found):
+        line = [(row[title], row["SSIM"]) for row in rows if row["method"] == method]
+        axes.plot(*zip(*line, strict=True), marker="o", ms=4, label=method)
+    axes.set_xlabel(title)
     axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 3, 6, 10]))
     axes.set_ylabel("SSIM against the autoencoder's picture")
     figure.legend(frameon=False, loc="outside right center")
