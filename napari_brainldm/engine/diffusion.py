@@ -24,6 +24,9 @@ from napari_brainldm.engine.request import EngineError
 Denoise = Callable[[Tensor, float], Tensor]
 """x (B, C, i, j, k) at noise level sigma -> the clean x0 it predicts."""
 
+LEADING = "leading"
+"""The spacing whose last step leaves from the least training noise."""
+
 ENDPOINTS = "endpoints"
 """The spacing that treats a latent as x_t of the least training noise, both ways."""
 
@@ -86,7 +89,7 @@ def timesteps(train_steps: int, steps: int, spacing: str) -> tuple[int, ...]:
             f"{steps} denoising steps were asked for; this checkpoint takes 1 to "
             f"{train_steps}. Choose a number in that range."
         )
-    if spacing == "leading":
+    if spacing == LEADING:
         return tuple(int(t) for t in np.arange(steps)[::-1] * (train_steps // steps))
     if spacing == ENDPOINTS:
         return tuple(int(t) for t in np.linspace(0, train_steps - 1, steps + 1)[::-1])
@@ -262,14 +265,17 @@ def retraced(
 ) -> Iterator[Step]:
     """Up `sigmas` to where `walk` down the same levels, and on to 0, comes back to `x`.
 
+    `sigmas` may begin with 0, where the way down visits the least noise by itself.
     DDIM's inversion takes the noise of a step from its lower end; the step down will
     take it from the upper one. Each step solves for the place from which that comes
     back, in `rounds` fixed-point iterations (Pan 2023, AIDI,
     https://arxiv.org/abs/2309.04907).
     """
     for index, (sigma, above) in enumerate(pairwise(sigmas), start=1):
-        x0 = denoise(x, sigma)
-        guess = x0 + above * (x - x0) / sigma
+        x0 = guess = x
+        if sigma > 0:  # else there is no noise yet to follow
+            x0 = denoise(x, sigma)
+            guess = x0 + above * (x - x0) / sigma
         below = 0.0 if index == 1 else sigma  # the way down ends without noise
         for _ in range(rounds):
             x0 = denoise(guess, above)

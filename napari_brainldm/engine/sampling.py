@@ -109,6 +109,8 @@ def inverted(
     x, schedule = raised(latent, sigmas[0], card), card.schedule
     if schedule.spacing == diffusion.ENDPOINTS or schedule.clamp:
         return diffusion.walk(denoise, x, sigmas)
+    if schedule.spacing == diffusion.LEADING:
+        sigmas = (0.0, *sigmas)  # the least noise is a step of its own on the way down
     return diffusion.retraced(denoise, x, sigmas, ROUNDS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from diffusers import (
 )
 
 from napari_brainldm.engine import diffusion
+from napari_brainldm.engine.card import ScheduleSpec
 from napari_brainldm.engine.request import EngineError
+from napari_brainldm.engine.sampling import inverted
+from tests.tiny import tiny_checkpoint
 
 SHAPE = (1, 2, 3, 4, 5)
 BETAS = {"beta_start": 0.0015, "beta_end": 0.0205}
@@ -204,6 +208,19 @@ def test_a_latent_that_is_retraced_comes_back_in_few_steps():
     torch.testing.assert_close(unrefined, plain)
     assert errors[1] < 0.5 * errors[0]
     assert errors[2] < 1e-3 < errors[0]
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize(("sd", "error"), [(1.0, 3e-4), (0.5, 4e-3)])
+def test_a_latent_comes_back_from_its_noise_whatever_the_spacing(spacing, sd, error):
+    card = replace(tiny_checkpoint().card, schedule=ScheduleSpec(spacing=spacing))
+    schedule, denoise = card.schedule.build(), gaussian(0.1, sd)
+    sigmas = diffusion.sampling_sigmas(schedule, 50, spacing)
+    latent = sd * diffusion.noise(SHAPE[1:], 9).double()
+    up = diffusion.inversion_sigmas(sigmas, schedule)
+    noisy = last(inverted(denoise, latent, up, card))
+    back = last(diffusion.walk(denoise, noisy, sigmas))
+    assert float((back - latent).norm() / latent.norm()) < error
 
 
 def test_inversion_equals_the_public_library():
