@@ -118,8 +118,9 @@ def strip(
 def nearness(tables: Sequence[Table], path: Path) -> None:
     """Fréchet distances of every group by every network, between floor and ceilings."""
     near = [table for table in tables if table.name.startswith("near-")]
-    figure, grid = _figure(4.5 * len(near), 0.45 * len(near[0].rows) + 1.2, len(near))
-    for axes, table in zip(np.atleast_1d(grid), near, strict=True):
+    width, height = 2.4 + 3.3 * len(near), 0.45 * len(near[0].rows) + 1.2
+    figure, grid = _figure(width, height, len(near))
+    for place, (axes, table) in enumerate(zip(np.atleast_1d(grid), near, strict=True)):
         names = [str(row["pictures"]) for row in table.rows]
         values, spread = (
             [float(row[key]) for row in table.rows] for key in ("Fréchet", "Fréchet SD")
@@ -128,8 +129,8 @@ def nearness(tables: Sequence[Table], path: Path) -> None:
         axes.invert_yaxis()
         axes.set_xscale("log")
         axes.set_xlabel(f"Fréchet distance, N = {table.rows[0]['N']}")
-        axes.set_title(table.title, fontsize=9)
-        axes.tick_params(labelsize=8)
+        axes.set_title(table.title.removeprefix("Nearness "), fontsize=9)
+        axes.tick_params(which="both", labelsize=8, labelleft=not place)
     _save(figure, path)
 
 
