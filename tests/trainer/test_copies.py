@@ -23,6 +23,7 @@ from napari_brainldm.engine.copy_test import (
     CopyTest,
     refuse_copies,
 )
+from napari_brainldm.engine.joint import draw_conditions
 from napari_brainldm.engine.renderer import Renderer
 from napari_brainldm.engine.request import EngineError
 from tests.tiny import tiny_checkpoint, tiny_gm_ldm
@@ -259,7 +260,9 @@ def test_the_joint_distribution_is_of_people_and_of_what_all_of_them_tell():
     [women] = joint_of(known, seen)
     assert women.people == 7
     assert joint_of(known, [*seen, Entry("sub-8", "", Path(), (("age", 60.0),))]) == ()
-    assert joint_of((), seen) == ()
+    [everyone] = joint_of((), seen)  # a model without conditions can be drawn from too
+    assert (everyone.categories, everyone.people) == ((), 7)
+    assert draw_conditions((everyone,), (), (0, 0)).as_dict() == {}
 
 
 # Card, info, refusal ------------------------------------------------------------------

@@ -88,9 +88,9 @@ def one_each(entries: Sequence[Entry]) -> list[Entry]:
 def joint_of(known: Sequence[Covariate], entries: Sequence[Entry]) -> tuple[Group, ...]:
     """The joint distribution of `known` covariates, each subject counted once.
 
-    Empty where nothing is known, or where entries do not tell all of it.
+    Empty where entries do not tell all of it.
     """
     people = [conditions(entry) for entry in one_each(entries)]
     names = {covariate.name for covariate in known}
     whole = all(names <= set(person.as_dict()) for person in people)
-    return fit_joint(known, people) if names and whole else ()
+    return fit_joint(known, people) if whole else ()
